@@ -1,0 +1,196 @@
+"""What all commands share at the command line: usage, streams, messages, exit status. The only importer of docopt.
+
+Exit status: 0 done; 1 done, but not all of it (a damaged file, a packet that could not be handled); 2 not done;
+130 interrupted. A closed pipe ends a command by SIGPIPE, silently.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from pcaptools import __version__
+from pcaptools.errors import PcaptoolsError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    from pcaptools.core.batch import Batch
+    from pcaptools.core.pipeline import Account, Transform
+    from pcaptools.files.output import Output
+
+    Args = dict[str, Any]
+    Value = TypeVar("Value")
+
+NOT_DONE = 2
+INTERRUPTED = 130
+
+
+class Command:
+    """One run of a command: its name, its arguments by usage name, and where its messages go."""
+
+    def __init__(self, name: str, args: Args) -> None:
+        self.name = name
+        self.args = args
+        self.quiet = bool(args.get("--quiet"))
+        self.verbose = bool(args.get("--verbose"))
+
+    def say(self, message: str) -> None:
+        """One line on stderr, with the command's name in front."""
+        print(f"{self.name}: {message}", file=sys.stderr)
+
+    def warn(self, message: str) -> None:
+        """A line that --quiet silences."""
+        if not self.quiet:
+            self.say(message)
+
+    def account(self) -> Account:
+        """The books of this run; a problem is said at once."""
+        from pcaptools.core.pipeline import Account
+
+        return Account(self.say)
+
+    def close(self, account: Account) -> int:
+        """Say the balance when asked to; returns the exit status."""
+        if self.verbose:
+            self.say(str(account))
+        return account.status
+
+    def value(self, option: str, parse: Callable[[str], Value]) -> Value | None:
+        """The value of an option, None when it was not given. A ValueError of `parse` becomes a UsageError."""
+        text = self.args.get(option)
+        if text is None:
+            return None
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise UsageError(f"{option}: {error}") from None
+
+    def format(self) -> str | None:
+        """The value of --format: `pcap`, `nspcap`, `pcapng`, or None."""
+        return self.value("--format", _format)
+
+    def filter(self, account: Account) -> list[Transform]:
+        """The transform that -f asks for; the expression is checked now, not at the first packet."""
+        expression = self.args.get("--filter")
+        if expression is None:
+            return []
+        from pcaptools.core.linktype import ETHERNET
+        from pcaptools.engines.select import Filter
+        from pcaptools.files.bpf import compile_filter
+
+        compile_filter(expression, ETHERNET)
+        return [Filter(lambda linktype: compile_filter(expression, linktype), account)]
+
+    def refuse_terminal(self, paths: list[str]) -> None:
+        """Nobody types a capture: say so instead of waiting. Raises UsageError."""
+        if (not paths or "-" in paths) and sys.stdin is not None and sys.stdin.isatty():
+            raise UsageError(f"standard input is a terminal: name a capture or pipe one in (see {self.name} --help)")
+
+
+def _format(text: str) -> str:
+    if text not in ("pcap", "nspcap", "pcapng"):
+        raise ValueError(f"'{text}' is not pcap, nspcap or pcapng")
+    return text
+
+
+def whole(text: str) -> int:
+    """A whole number of 0 or more. Raises ValueError."""
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f"'{text}' is not a whole number")
+    return int(text)
+
+
+def run(usage: str, body: Callable[[Command], int], argv: list[str] | None = None) -> int:
+    """Run a command: `usage` is its docstring, `body` does the work and returns the exit status.
+
+    Help and version are answered before docopt is imported.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    name = usage.split(":", 1)[0].strip()
+    asked = argv[: argv.index("--")] if "--" in argv else argv
+    if "--help" in asked or "-h" in asked:
+        return _print(usage.strip())
+    if "--version" in asked:
+        return _print(f"{name} (pcaptools) {__version__}")
+    try:
+        _set_signals()
+        return body(Command(name, _parse(usage, argv)))
+    except PcaptoolsError as error:
+        return _fail(name, str(error), error.status)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except MemoryError as error:
+        return _fail(name, str(error) or "not enough memory", NOT_DONE)
+    except OSError as error:
+        return _fail(name, f"{error.filename or 'input or output'}: {error.strerror or error}", NOT_DONE)
+
+
+def _print(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]
+    return 0
+
+
+def _fail(name: str, message: str, status: int) -> int:
+    print(f"{name}: {message}", file=sys.stderr)
+    return status
+
+
+def _set_signals() -> None:
+    """SIGPIPE kills, as it does cat; SIGTERM and SIGHUP unwind, so that unfinished files are removed."""
+    import signal
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, leave)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, leave)
+
+
+def _parse(usage: str, argv: list[str]) -> Args:
+    """Arguments by their usage names. Raises UsageError in our words, not docopt's."""
+    import docopt
+
+    try:
+        return dict(docopt.docopt(usage, argv, default_help=False))
+    except docopt.DocoptExit as error:
+        name = usage.split(":", 1)[0].strip()
+        reason = _reason(str(error), usage, argv)
+        raise UsageError(f"{reason}\nTry '{name} --help'.") from None
+
+
+def _reason(message: str, usage: str, argv: list[str]) -> str:
+    """What is wrong with the arguments, in one line."""
+    known = set()
+    for line in usage.splitlines():
+        if line.lstrip().startswith("-"):
+            known.update(word.split("=")[0].rstrip(",") for word in line.split("  ")[1].split() if word.startswith("-"))
+    for word in argv:
+        if word == "--":
+            break
+        option = word.split("=")[0]
+        if option.startswith("--") and not any(name.startswith(option) for name in known):
+            return f"unknown option {option}"
+        if option.startswith("-") and not option.startswith("--") and len(option) > 1 and option[:2] not in known:
+            return f"unknown option {option[:2]}"
+    first = message.splitlines()[0] if message else ""
+    return first.rstrip(".") if first and not first.startswith("Usage") else "these arguments do not fit the usage"
+
+
+def leave(status: int) -> None:
+    """End the process at once: nothing is left to tidy up, and a thread that reads ahead must not see it happen."""
+    import os
+
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            status = status or NOT_DONE
+    os._exit(status)

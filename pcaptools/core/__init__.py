@@ -1,0 +1,1 @@
+"""Bytes: batches of records and the native kernels over them. No I/O and no clock."""

@@ -1,0 +1,466 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""Thin glue over csrc/*.h: buffers in, GIL released, C called. The types are described in _core.pyi."""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBUF_WRITE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.string cimport memcpy, memset
+
+
+cdef extern from "records.h" nogil:
+    ctypedef struct pt_cutter:
+        pt_interfaces interfaces
+        uint32_t section, limit
+        uint8_t format, swapped, nanoseconds, header, swapped_lengths, damage
+        size_t damage_at, need
+        uint64_t damage_value
+
+    enum: PT_MAX_BLOCK
+    uint32_t pt_packet_limit(uint16_t linktype)
+    void pt_set_resolution(pt_interface *i, uint8_t resolution)
+    pt_interface *pt_add_interface(pt_interfaces *all)
+    int pt_cut(pt_cutter *c, pt_batch *b)
+    void pt_compact(pt_batch *b)
+    void pt_drop_stale_options(pt_batch *b)
+    void pt_forget_section_length(pt_batch *b)
+    int pt_batch_reserve(pt_batch *b, size_t capacity)
+    void pt_batch_free(pt_batch *b)
+
+cdef extern from "headers.h" nogil:
+    int pt_locate(pt_batch *b)
+
+cdef extern from "checksums.h" nogil:
+    enum: PT_SUMS
+    ctypedef struct pt_sum_counts:
+        uint64_t header[6]
+        uint64_t transport[6]
+    void pt_batch_sums(pt_batch *b, int fix, pt_sum_counts *counts)
+
+cdef extern from "rewrite.h" nogil:
+    ctypedef struct pt_map_rule:
+        uint32_t mask[4]
+        uint32_t to[4]
+        uint32_t keep[4]
+    ctypedef struct pt_map:
+        pt_map_rule *rule
+        uint32_t n
+    ctypedef struct pt_edits:
+        pt_map v4[2]
+        pt_map v6[2]
+        uint8_t mac[2][6]
+        uint8_t set_mac[2]
+        uint64_t edited, cut, malformed, no_ethernet
+        uint64_t matched[2]
+    void pt_rewrite(pt_edits *e, pt_batch *b)
+
+cdef extern from "convert.h" nogil:
+    uint64_t pt_to_pcap(pt_batch *b, int nanoseconds)
+    size_t pt_pcapng_size(const pt_batch *b)
+    int pt_to_pcapng(const pt_batch *b, pt_batch *out, const uint32_t *interface)
+
+cdef extern from "filter.h" nogil:
+    ctypedef struct pt_instruction:
+        pass
+    int pt_filter_valid(const pt_instruction *f, uint32_t n)
+    uint64_t pt_filter(pt_batch *b, uint16_t linktype, const pt_instruction *f)
+
+cdef extern from "pace.h" nogil:
+    ctypedef struct pt_pace:
+        uint8_t measure, started
+        uint64_t up, down, packets, bytes
+        int64_t base, first, last
+    void pt_pace_batch(pt_pace *s, const pt_batch *b, uint32_t start, uint32_t stop, int64_t *due)
+
+
+cdef tuple layer_tuple(const pt_layer *l):
+    return (None if l.ip == PT_NONE else l.ip, None if l.transport == PT_NONE else l.transport, l.end, l.version,
+            l.protocol, l.status, l.flags)
+
+
+cdef class NativeBatch:
+    def __cinit__(self, capacity=1 << 20):
+        memset(&self.c, 0, sizeof(pt_batch))
+        self.reserve(capacity)
+
+    def __dealloc__(self):
+        pt_batch_free(&self.c)
+
+    @property
+    def n(self):
+        return self.c.n
+
+    @property
+    def used(self):
+        return self.c.used
+
+    @property
+    def filled(self):
+        return self.c.filled
+
+    @property
+    def capacity(self):
+        return self.c.capacity
+
+    @property
+    def pcapng(self):
+        return self.c.format == PT_PCAPNG
+
+    @property
+    def swapped(self):
+        return bool(self.c.swapped)
+
+    def reserve(self, size_t capacity):
+        if pt_batch_reserve(&self.c, capacity):
+            raise MemoryError(f"no memory for a record of {capacity} bytes")
+
+    def clear(self):
+        self.c.n = 0
+        self.c.used = self.c.filled = 0
+        self.c.located = 0
+
+    def swap(self, NativeBatch other):
+        self.c, other.c = other.c, self.c
+        self.interfaces_owner, other.interfaces_owner = other.interfaces_owner, self.interfaces_owner
+
+    def append(self, data):
+        cdef Py_buffer view
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self.reserve(self.c.filled + view.len)
+            memcpy(self.c.bytes + self.c.filled, view.buf, view.len)
+            self.c.filled += view.len
+        finally:
+            PyBuffer_Release(&view)
+
+    def room(self):
+        return PyMemoryView_FromMemory(<char *>self.c.bytes + self.c.filled, self.c.capacity - self.c.filled, PyBUF_WRITE)
+
+    def fill(self, size_t size):
+        if size > self.c.capacity - self.c.filled:
+            raise ValueError(f"{size} bytes do not fit")
+        self.c.filled += size
+
+    def skip(self, size_t size):
+        if size > self.c.filled - self.c.used or self.c.n:
+            raise ValueError(f"{size} bytes are not there to skip")
+        self.c.used += size
+
+    def view(self):
+        return PyMemoryView_FromMemory(<char *>self.c.bytes, self.c.used, PyBUF_WRITE)
+
+    def rest(self):
+        return (<const char *>self.c.bytes)[self.c.used:self.c.filled]
+
+    def record(self, size_t k):
+        if k >= self.c.n:
+            raise IndexError(f"record {k} of {self.c.n}")
+        cdef const pt_record *r = &self.c.record[k]
+        return (r.time, r.start, r.end, r.data, r.caplen, r.wirelen, r.interface, r.flags, r.reason)
+
+    def time(self, size_t k):
+        if k >= self.c.n:
+            raise IndexError(f"record {k} of {self.c.n}")
+        return self.c.record[k].time
+
+    def run(self, size_t start, int64_t until, bint inclusive):
+        cdef size_t k = start + 1
+        while k < self.c.n and (self.c.record[k].time < until or (inclusive and self.c.record[k].time == until)):
+            k += 1
+        return k
+
+    def time_range(self):
+        cdef uint32_t k
+        cdef int64_t first, last
+        if not self.c.n:
+            return ()
+        first = last = self.c.record[0].time
+        for k in range(1, self.c.n):
+            first = min(first, self.c.record[k].time)
+            last = max(last, self.c.record[k].time)
+        return first, last
+
+    def packet(self, size_t k):
+        if k >= self.c.n:
+            raise IndexError(f"record {k} of {self.c.n}")
+        cdef const pt_record *r = &self.c.record[k]
+        return PyMemoryView_FromMemory(<char *>self.c.bytes + r.data, r.caplen, PyBUF_WRITE)
+
+    def linktype(self, size_t k):
+        if k >= self.c.n:
+            raise IndexError(f"record {k} of {self.c.n}")
+        return self.c.interfaces.of[self.c.record[k].interface].linktype
+
+    @property
+    def linktypes(self):
+        if self.c.interfaces == NULL:
+            return []
+        return [self.c.interfaces.of[k].linktype for k in range(self.c.interfaces.n)]
+
+    def drop(self, size_t k):
+        if k >= self.c.n:
+            raise IndexError(f"record {k} of {self.c.n}")
+        self.c.record[k].flags |= PT_DROP
+
+    def locate(self):
+        cdef int verdict
+        with nogil:
+            verdict = pt_locate(&self.c)
+        if verdict:
+            raise MemoryError("no memory for header locations")
+
+    def where(self, size_t k):
+        self.locate()
+        if k >= self.c.n:
+            raise IndexError(f"record {k} of {self.c.n}")
+        cdef const pt_where *o = &self.c.where[k]
+        return (None if o.ethernet == PT_NONE else o.ethernet, None if o.network == PT_NONE else o.network, o.ethertype,
+                o.status, o.depth, layer_tuple(&o.outer), layer_tuple(&o.inner))
+
+    def compact(self):
+        with nogil:
+            pt_compact(&self.c)
+
+    def drop_after(self, size_t keep):
+        cdef size_t k
+        for k in range(keep, self.c.n):
+            self.c.record[k].flags |= PT_DROP
+
+    def drop_stale_options(self):
+        with nogil:
+            pt_drop_stale_options(&self.c)
+
+    def forget_section_length(self):
+        pt_forget_section_length(&self.c)
+
+    def sums(self, bint fix):
+        cdef pt_sum_counts counts
+        memset(&counts, 0, sizeof(counts))
+        self.locate()
+        with nogil:
+            pt_batch_sums(&self.c, fix, &counts)
+        return [counts.header[k] for k in range(PT_SUMS)], [counts.transport[k] for k in range(PT_SUMS)]
+
+    def drop_other_linktypes(self, uint32_t linktype):
+        cdef uint32_t k, dropped = 0
+        for k in range(self.c.n):
+            if self.c.interfaces.of[self.c.record[k].interface].linktype != linktype:
+                self.c.record[k].flags |= PT_DROP
+                dropped += 1
+        return dropped
+
+    def to_pcap(self, bint nanoseconds):
+        cdef uint64_t inexact
+        with nogil:
+            inexact = pt_to_pcap(&self.c, nanoseconds)
+        return inexact
+
+    def to_pcapng(self, NativeBatch out, numbers):
+        cdef size_t k, n = len(numbers)
+        cdef int verdict
+        if not self.c.n:
+            return
+        if n < self.c.interfaces.n:
+            raise ValueError("an interface has no number")
+        cdef uint32_t *interface = <uint32_t *>PyMem_Malloc(n * sizeof(uint32_t))
+        if not interface:
+            raise MemoryError()
+        try:
+            for k in range(n):
+                interface[k] = numbers[k]
+            out.reserve(out.c.used + pt_pcapng_size(&self.c))
+            out.c.format = PT_PCAPNG
+            out.c.swapped = 0
+            out.c.located = 0
+            out.c.interfaces = self.c.interfaces
+            out.interfaces_owner = self.interfaces_owner
+            with nogil:
+                verdict = pt_to_pcapng(&self.c, &out.c, interface)
+            if verdict:
+                raise MemoryError("no memory for records")
+        finally:
+            PyMem_Free(interface)
+
+
+cdef class Cutter:
+    cdef pt_cutter c
+
+    def __cinit__(self, format, *, swapped=False, nanoseconds=False, header=16, swapped_lengths=0, linktype=None,
+                  snaplen=0):
+        cdef pt_interface *interface
+        memset(&self.c, 0, sizeof(pt_cutter))
+        self.c.format = {"pcap": PT_PCAP, "pcapng": PT_PCAPNG}[format]
+        self.c.swapped = swapped
+        self.c.nanoseconds = nanoseconds
+        self.c.header = header
+        self.c.swapped_lengths = swapped_lengths
+        if linktype is not None:
+            interface = pt_add_interface(&self.c.interfaces)
+            if not interface:
+                raise MemoryError()
+            interface.linktype = linktype
+            interface.snaplen = snaplen
+            pt_set_resolution(interface, 9 if nanoseconds else 6)
+            self.c.limit = pt_packet_limit(linktype)
+
+    def __dealloc__(self):
+        from_c_free(self.c.interfaces.of)
+
+    def cut(self, NativeBatch batch):
+        cdef int verdict
+        batch.interfaces_owner = self
+        with nogil:
+            verdict = pt_cut(&self.c, &batch.c)
+        return verdict == 0
+
+    @property
+    def need(self):
+        return self.c.need
+
+    @property
+    def damage(self):
+        return (self.c.damage, self.c.damage_at, self.c.damage_value) if self.c.damage else None
+
+    @property
+    def interfaces(self):
+        return [self.interface(k) for k in range(self.c.interfaces.n)]
+
+    @property
+    def interface_count(self):
+        return self.c.interfaces.n
+
+    def interface(self, size_t k):
+        if k >= self.c.interfaces.n:
+            raise IndexError(f"interface {k} of {self.c.interfaces.n}")
+        cdef const pt_interface *i = &self.c.interfaces.of[k]
+        return (i.linktype, i.snaplen, i.resolution, i.offset)
+
+
+cdef extern from "stdlib.h":
+    void from_c_free "free"(void *p)
+
+
+cdef int copy_map(pt_map *map, rules) except -1:
+    """rules: four byte strings a rule (from, mask, to, keep), of 4 or of 16 bytes each."""
+    cdef size_t k, n = len(rules)
+    cdef const unsigned char *field
+    if not n:
+        return 0
+    map.rule = <pt_map_rule *>PyMem_Malloc(n * sizeof(pt_map_rule))
+    if not map.rule:
+        raise MemoryError()
+    memset(map.rule, 0, n * sizeof(pt_map_rule))
+    map.n = n
+    for k in range(n):
+        net, mask, to, keep = rules[k]
+        size = len(net)
+        if size not in (4, 16) or not len(mask) == len(to) == len(keep) == size:
+            raise ValueError("an address has 4 or 16 bytes")
+        # the first member of pt_map_rule is named `from`, which Cython cannot spell: it is where the struct begins
+        field = net
+        memcpy(<char *>&map.rule[k], field, size)
+        field = mask
+        memcpy(<char *>map.rule[k].mask, field, size)
+        field = to
+        memcpy(<char *>map.rule[k].to, field, size)
+        field = keep
+        memcpy(<char *>map.rule[k].keep, field, size)
+    return 0
+
+
+cdef class Edits:
+    cdef pt_edits c
+
+    def __cinit__(self, maps, macs):
+        cdef const unsigned char *field
+        memset(&self.c, 0, sizeof(pt_edits))
+        for side in range(2):
+            copy_map(&self.c.v4[side], maps[side][0])
+            copy_map(&self.c.v6[side], maps[side][1])
+            if macs[side] is not None:
+                if len(macs[side]) != 6:
+                    raise ValueError("a MAC address has 6 bytes")
+                field = macs[side]
+                memcpy(self.c.mac[side], field, 6)
+                self.c.set_mac[side] = 1
+
+    def __dealloc__(self):
+        for side in range(2):
+            PyMem_Free(self.c.v4[side].rule)
+            PyMem_Free(self.c.v6[side].rule)
+
+    def apply(self, NativeBatch batch):
+        batch.locate()
+        with nogil:
+            pt_rewrite(&self.c, &batch.c)
+
+    @property
+    def counts(self):
+        return {"edited": self.c.edited, "cut": self.c.cut, "malformed": self.c.malformed,
+                "no_ethernet": self.c.no_ethernet, "matched": (self.c.matched[0], self.c.matched[1])}
+
+
+cdef class Program:
+    cdef pt_instruction *code
+    cdef uint32_t n
+    cdef uint16_t of_linktype
+
+    def __cinit__(self, linktype, instructions):
+        cdef const unsigned char *field = instructions
+        cdef size_t size = len(instructions)
+        self.of_linktype = linktype
+        self.n = size // sizeof(pt_instruction)
+        self.code = <pt_instruction *>PyMem_Malloc(size)
+        if not self.code:
+            raise MemoryError()
+        memcpy(self.code, field, size)
+        if not pt_filter_valid(self.code, self.n):
+            raise ValueError("not a valid BPF program")
+
+    def __dealloc__(self):
+        PyMem_Free(self.code)
+
+    def drop_others(self, NativeBatch batch):
+        cdef uint64_t dropped
+        with nogil:
+            dropped = pt_filter(&batch.c, self.of_linktype, self.code)
+        return dropped
+
+
+cdef class Schedule:
+    cdef pt_pace c
+
+    def __cinit__(self, measure, up, down):
+        memset(&self.c, 0, sizeof(pt_pace))
+        self.c.measure = measure
+        if not (0 < up < 1 << 62 and 0 < down < 1 << 62):
+            raise ValueError("speed out of range")
+        self.c.up = up
+        self.c.down = down
+
+    def due(self, NativeBatch batch, uint32_t start, uint32_t stop, out):
+        cdef Py_buffer view
+        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
+        try:
+            if stop > batch.c.n or start > stop or view.len < <Py_ssize_t>(stop * sizeof(int64_t)):
+                raise ValueError(f"records {start} to {stop} of {batch.c.n}")
+            with nogil:
+                pt_pace_batch(&self.c, &batch.c, start, stop, <int64_t *>view.buf)
+        finally:
+            PyBuffer_Release(&view)
+
+    def rewind(self):
+        if self.c.measure == 0:
+            self.c.base = self.c.last
+            self.c.started = 0
+
+    @property
+    def last(self):
+        return self.c.last
+
+    @property
+    def packets(self):
+        return self.c.packets
+
+
+def packet_limit(uint16_t linktype):
+    return pt_packet_limit(linktype)

@@ -1,0 +1,211 @@
+/* Edits in place: addresses by map, MAC addresses. Every checksum that covers an edit follows it incrementally. */
+#ifndef PT_REWRITE_H
+#define PT_REWRITE_H
+
+#include "checksums.h"
+
+/* address & mask == from: becomes to | (address & keep). All in memory order; IPv4 uses the first word only. */
+typedef struct {
+    uint32_t from[4], mask[4], to[4], keep[4];
+} pt_map_rule;
+
+/* The first rule that fits decides. */
+typedef struct {
+    pt_map_rule *rule;
+    uint32_t n;
+} pt_map;
+
+enum { PT_SOURCE, PT_DESTINATION };
+
+typedef struct {
+    pt_map v4[2], v6[2];    /* by PT_SOURCE, PT_DESTINATION */
+    uint8_t mac[2][6];
+    uint8_t set_mac[2];
+    uint64_t edited;        /* packets */
+    uint64_t cut;           /* packets whose addresses were not (wholly) captured */
+    uint64_t malformed;     /* packets whose IP header cannot be one */
+    uint64_t no_ethernet;   /* packets that have no MAC address to set */
+    uint64_t matched[2];    /* addresses that a rule changed or confirmed */
+} pt_edits;
+
+static inline const pt_map_rule *pt_map_find4(const pt_map *map, uint32_t address)
+{
+    for (uint32_t k = 0; k < map->n; k++)
+        if ((address & map->rule[k].mask[0]) == map->rule[k].from[0]) return &map->rule[k];
+    return NULL;
+}
+
+static inline const pt_map_rule *pt_map_find6(const pt_map *map, const uint32_t *address)
+{
+    for (uint32_t k = 0; k < map->n; k++) {
+        const pt_map_rule *r = &map->rule[k];
+        uint32_t differ = 0;
+        for (int w = 0; w < 4; w++) differ |= (address[w] & r->mask[w]) ^ r->from[w];
+        if (!differ) return r;
+    }
+    return NULL;
+}
+
+/* Map the address at a; adds what that changes in a checksum to delta. Returns whether bytes changed. */
+static inline int pt_map_address(pt_edits *e, int side, int version, uint8_t *a, uint64_t *delta)
+{
+    const pt_map *map = version == 4 ? &e->v4[side] : &e->v6[side];
+    const uint32_t words = version == 4 ? 1 : 4;
+    const pt_map_rule *r;
+    uint32_t old[4], new[4];
+    if (!map->n) return 0;
+    memcpy(old, a, words * 4);
+    r = version == 4 ? pt_map_find4(map, old[0]) : pt_map_find6(map, old);
+    if (!r) return 0;
+    e->matched[side]++;
+    for (uint32_t w = 0; w < words; w++) new[w] = r->to[w] | (old[w] & r->keep[w]);
+    if (!memcmp(old, new, words * 4)) return 0;
+    *delta += pt_delta((const uint8_t *)old, (const uint8_t *)new, words * 4);
+    memcpy(a, new, words * 4);
+    return 1;
+}
+
+/* Addresses inside ICMP: the packet that an error quotes is edited as it was itself, with its checksums, as far as
+ * they are quoted and captured. Returns the change of the enclosing checksum in delta. */
+static inline int pt_rewrite_quote(pt_edits *e, uint8_t *p, uint32_t at, uint32_t caplen, int version, uint64_t *delta)
+{
+    uint32_t header = version == 4 ? 20 : 40, size = version == 4 ? 4 : 16;
+    uint32_t source = at + (version == 4 ? 12 : 8), transport, field;
+    uint64_t change = 0;
+    pt_layer l;
+    if (caplen < at + header || p[at] >> 4 != version) return 0;
+    if (!(pt_map_address(e, PT_SOURCE, version, p + source, &change) |
+          pt_map_address(e, PT_DESTINATION, version, p + source + size, &change)))
+        return 0;
+    *delta += change;
+    if (version == 4) {
+        *delta += pt_update(p + at + 10, change, 0);
+        header = (p[at] & 15u) * 4;
+        if (header < 20 || pt_net16(p + at + 6) & 0x1fff) return 1;
+    }
+    l.version = (uint8_t)version;
+    l.protocol = p[at + (version == 4 ? 9 : 6)];
+    field = pt_pseudo_field(&l);
+    transport = at + header;
+    if (field && caplen >= transport + field + 2)
+        *delta += pt_update(p + transport + field, change, l.protocol == PT_UDP);
+    return 1;
+}
+
+/* ICMP errors (RFC 792, RFC 4443) and neighbour discovery (RFC 4861). */
+static inline int pt_rewrite_icmp(pt_edits *e, uint8_t *p, uint32_t caplen, const pt_layer *l, uint64_t *delta)
+{
+    uint32_t at = l->transport;
+    int changed = 0;
+    uint8_t type;
+    if (caplen < at + 8) return 0;
+    type = p[at];
+    if (l->protocol == PT_ICMP && (type == 3 || type == 4 || type == 5 || type == 11 || type == 12))
+        return pt_rewrite_quote(e, p, at + 8, caplen, 4, delta);
+    if (l->protocol != PT_ICMPV6 || l->version != 6) return 0;
+    if (type >= 1 && type <= 4) return pt_rewrite_quote(e, p, at + 8, caplen, 6, delta);
+    if ((type == 135 || type == 136 || type == 137) && caplen >= at + 24)
+        changed = pt_map_address(e, type == 136 ? PT_SOURCE : PT_DESTINATION, 6, p + at + 8, delta);
+    if (type == 137 && caplen >= at + 40) changed |= pt_map_address(e, PT_DESTINATION, 6, p + at + 24, delta);
+    return changed;
+}
+
+/* The addresses of one IP layer. */
+static inline int pt_rewrite_layer(pt_edits *e, uint8_t *p, uint32_t caplen, const pt_layer *l)
+{
+    const int version = l->version;
+    const uint32_t size = version == 4 ? 4 : 16, source = l->ip + (version == 4 ? 12 : 8);
+    uint64_t header = 0, pseudo = 0, inside = 0;
+    uint32_t field;
+    int changed;
+    if (l->status == PT_MALFORMED) {
+        e->malformed++;
+        return 0;
+    }
+    if (caplen < source + 2 * size) {
+        e->cut++;
+        return 0;
+    }
+    changed = pt_map_address(e, PT_SOURCE, version, p + source, &header);
+    pseudo = header;
+    changed |= pt_map_address(e, PT_DESTINATION, version, p + source + size, &header);
+    if (!(l->flags & PT_ROUTED)) pseudo = header;
+    if (changed && version == 4) pt_update(p + l->ip + 10, header, 0);
+    if (l->transport == PT_NONE) return changed;
+    if (l->protocol == PT_ICMP || l->protocol == PT_ICMPV6) {
+        if (pt_rewrite_icmp(e, p, caplen, l, &inside)) {
+            changed = 1;
+            if (l->protocol == PT_ICMP) pt_update(p + l->transport + 2, inside, 0);
+        }
+        pseudo += inside;
+    }
+    field = pt_pseudo_field(l);
+    if (field && pseudo && caplen >= l->transport + field + 2)
+        pt_update(p + l->transport + field, pseudo, l->protocol == PT_UDP);
+    return changed;
+}
+
+/* RFC 826, IPv4 over hardware addresses of any length. */
+static inline int pt_rewrite_arp(pt_edits *e, uint8_t *p, uint32_t caplen, uint32_t at)
+{
+    uint32_t sender, target;
+    uint64_t delta = 0;
+    int changed;
+    if (caplen < at + 8) {
+        e->cut++;
+        return 0;
+    }
+    if (pt_net16(p + at + 2) != PT_TYPE_IPV4 || p[at + 5] != 4) return 0;
+    sender = at + 8 + p[at + 4];
+    target = sender + 4 + p[at + 4];
+    if (caplen < target + 4) {
+        e->cut++;
+        return 0;
+    }
+    changed = pt_map_address(e, PT_SOURCE, 4, p + sender, &delta);
+    return changed | pt_map_address(e, PT_DESTINATION, 4, p + target, &delta);
+}
+
+static inline int pt_set_mac(uint8_t *field, const uint8_t *mac)
+{
+    if (!memcmp(field, mac, 6)) return 0;
+    memcpy(field, mac, 6);
+    return 1;
+}
+
+static inline int pt_rewrite_macs(pt_edits *e, uint8_t *p, uint32_t caplen, const pt_where *o)
+{
+    int changed = 0;
+    if (o->ethernet == PT_NONE) {
+        e->no_ethernet++;
+        return 0;
+    }
+    if (caplen < o->ethernet + 12) {
+        e->cut++;
+        return 0;
+    }
+    if (e->set_mac[PT_DESTINATION]) changed |= pt_set_mac(p + o->ethernet, e->mac[PT_DESTINATION]);
+    if (e->set_mac[PT_SOURCE]) changed |= pt_set_mac(p + o->ethernet + 6, e->mac[PT_SOURCE]);
+    return changed;
+}
+
+/* Edit every packet of a located batch. */
+static inline void pt_rewrite(pt_edits *e, pt_batch *b)
+{
+    const int macs = e->set_mac[PT_SOURCE] || e->set_mac[PT_DESTINATION];
+    const int maps = e->v4[0].n || e->v4[1].n || e->v6[0].n || e->v6[1].n;
+    for (uint32_t k = 0; k < b->n; k++) {
+        pt_record *r = &b->record[k];
+        const pt_where *o = &b->where[k];
+        uint8_t *p = b->bytes + r->data;
+        int changed = 0;
+        if (macs) changed |= pt_rewrite_macs(e, p, r->caplen, o);
+        if (maps && o->depth) changed |= pt_rewrite_layer(e, p, r->caplen, &o->outer);
+        else if (maps && o->ethertype == PT_TYPE_ARP) changed |= pt_rewrite_arp(e, p, r->caplen, o->network);
+        if (!changed) continue;
+        e->edited++;
+        r->flags |= PT_EDITED;
+    }
+}
+
+#endif

@@ -1,0 +1,1 @@
+"""Pure logic over batches and events; time is an argument."""

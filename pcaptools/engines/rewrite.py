@@ -1,0 +1,139 @@
+"""Editing packets in place: what the options of pcaprewrite mean, and the transform that applies them.
+
+The edits themselves are native (core/csrc/rewrite.h). Checksums always follow an edit incrementally (RFC 1624): a
+right one stays right, a wrong one stays wrong. `fix_checksums` recomputes them, as far as a packet holds all bytes
+that they cover.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import namedtuple
+from collections.abc import Iterable, Sequence
+
+from pcaptools.core._core import Edits
+from pcaptools.core.batch import SUMS, Batch
+from pcaptools.core.pipeline import Transform
+
+Rule = namedtuple("Rule", "source target")
+"""One `FROM:TO` of an address map: two networks of the same IP version."""
+
+_Rule = tuple[bytes, bytes, bytes, bytes]
+
+
+def parse_map(text: str) -> list[Rule]:
+    """`CIDR:CIDR[,CIDR:CIDR...]`, IPv6 in brackets, as rules; the first that fits an address decides.
+
+    A missing prefix length means a single host. Raises ValueError.
+    """
+    return [_parse_rule(entry) for entry in text.split(",")]
+
+
+def _parse_rule(entry: str) -> Rule:
+    fields = _split_pair(entry.strip())
+    if fields is None:
+        raise ValueError(f"'{entry}' is not CIDR:CIDR (IPv6 addresses stand in brackets)")
+    source, target = (_parse_network(field) for field in fields)
+    if source.version != target.version:
+        raise ValueError(f"'{entry}' maps IPv{source.version} to IPv{target.version}")
+    return Rule(source, target)
+
+
+def _split_pair(entry: str) -> tuple[str, str] | None:
+    """The two sides of a colon that is not inside brackets."""
+    depth = 0
+    for at, character in enumerate(entry):
+        depth += (character == "[") - (character == "]")
+        if character == ":" and depth == 0:
+            return entry[:at], entry[at + 1 :]
+    return None
+
+
+def _parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    bare = text
+    if text.startswith("["):
+        if "]" not in text:
+            raise ValueError(f"'{text}': ']' is missing")
+        address, _, behind = text[1:].partition("]")
+        bare = address + behind
+    try:
+        network = ipaddress.ip_network(bare, strict=False)
+    except ValueError:
+        raise ValueError(f"'{text}' is not an address or CIDR network") from None
+    return network
+
+
+def narrowing(rules: Sequence[Rule]) -> list[str]:
+    """The rules that map a network onto a narrower one, which makes different hosts one, as text."""
+    return [f"{rule.source} onto {rule.target}" for rule in rules if rule.target.prefixlen > rule.source.prefixlen]
+
+
+def parse_mac(text: str) -> bytes:
+    """`08:00:27:85:2a:08` (or with `-`) as 6 bytes. Raises ValueError."""
+    fields = text.replace("-", ":").split(":")
+    try:
+        if len(fields) != 6 or not all(0 < len(field) <= 2 for field in fields):
+            raise ValueError
+        return bytes(int(field, 16) for field in fields)
+    except ValueError:
+        raise ValueError(f"'{text}' is not a MAC address such as 08:00:27:85:2a:08") from None
+
+
+def _native(rule: Rule) -> _Rule:
+    """A rule as (from, mask, to, keep): the target's network bits over the remaining low bits of the old address."""
+    source, target = rule
+    return (
+        source.network_address.packed,
+        source.netmask.packed,
+        target.network_address.packed,
+        target.hostmask.packed,
+    )
+
+
+def _by_version(rules: Iterable[Rule]) -> tuple[list[_Rule], list[_Rule]]:
+    both: tuple[list[_Rule], list[_Rule]] = ([], [])
+    for rule in rules:
+        both[rule.source.version == 6].append(_native(rule))
+    return both
+
+
+class Rewrite(Transform):
+    """Edit every packet in place.
+
+    source_map, destination_map: rules; source_mac, destination_mac: 6 bytes. `counts` tells what happened.
+    """
+
+    def __init__(
+        self,
+        *,
+        source_map: Sequence[Rule] = (),
+        destination_map: Sequence[Rule] = (),
+        source_mac: bytes | None = None,
+        destination_mac: bytes | None = None,
+        fix_checksums: bool = False,
+    ) -> None:
+        edits = bool(source_map or destination_map or source_mac or destination_mac)
+        maps = (_by_version(source_map), _by_version(destination_map))
+        self._edits = Edits(maps, (source_mac, destination_mac)) if edits else None
+        self._fix = fix_checksums
+        self.sums = {"header": dict.fromkeys(SUMS, 0), "transport": dict.fromkeys(SUMS, 0)}
+        """What --fixcsum found, before it fixed it."""
+
+    @property
+    def counts(self) -> dict:
+        """Packets edited, cut (addresses not captured), malformed (no possible IP header), no_ethernet; addresses matched."""
+        return self._edits.counts if self._edits else {}
+
+    def feed(self, batch: Batch) -> Iterable[Batch]:
+        if self._edits:
+            self._edits.apply(batch)
+        if self._fix:
+            self._fix_checksums(batch)
+        batch.drop_stale_options()
+        yield batch
+
+    def _fix_checksums(self, batch: Batch) -> None:
+        for kind, found in zip(("header", "transport"), batch.sums(True), strict=True):
+            counts = self.sums[kind]
+            for name, count in zip(SUMS, found, strict=True):
+                counts[name] += count

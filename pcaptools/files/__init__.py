@@ -1,0 +1,1 @@
+"""Edges to the file system: captures, compression, archives, output."""

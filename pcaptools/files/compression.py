@@ -1,0 +1,405 @@
+"""Compressed streams: gzip, zstd, lz4, xz and bzip2, recognised by content on the way in and by suffix on the way out.
+
+Each decoder below is a generator over an `_Input`: it yields decoded bytes as soon as they exist, and `b""` whenever it
+is about to wait for the stream, so that what is decoded reaches a live pipe's reader at once. Whatever is wrong raises
+`_Damage` after everything before it has been yielded. To lose little at a bad spot, zstd and lz4 are decoded block by
+block, and the other three in steps that start small and grow with the member; that also bounds the memory that
+one step takes, however well the data is compressed.
+
+Formats: RFC 1952 (gzip), RFC 8878 (zstd), lz4_Frame_format.md 1.6, xz-file-format 1.2; bzip2 has no specification.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+from pcaptools.errors import DamagedError
+
+BUFFER = 256 * 1024  # bytes asked of the raw stream at a time
+STEP = 8192  # bytes a decoder takes (gzip) or gives (xz, bzip2) at a time, at most
+MAGIC = 12  # bytes that tell a format: bzip2 needs 10
+ZSTD_WINDOW = 1 << 31  # bytes: what zstd --long=31 uses
+XZ_MEMORY = (2 << 30) - 1  # bytes: the largest dictionary is 1.5 GiB
+
+SUFFIXES = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".lz4": "lz4", ".xz": "xz", ".bz2": "bzip2"}
+
+_Decoder = Generator[bytes, None, None]
+
+
+class Compressor(Protocol):
+    """What `compressor` gives: the bytes of the two methods, joined, are one compressed stream."""
+
+    def compress(self, data: Any, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+def recognise(head: bytes) -> str | None:
+    """The compression of a stream that begins with `head` ('gzip', 'zstd', 'lz4', 'xz', 'bzip2'), None if it has none.
+
+    12 bytes are enough, except that skippable frames are zstd's unless `head` reaches an lz4 frame behind them.
+    """
+    while _skippable(head):
+        head = head[8 + int.from_bytes(head[4:8], "little") :]
+        if not head.startswith(b"\x04\x22\x4d\x18") and not _skippable(head):
+            return "zstd"
+    return _kind(head)
+
+
+def kind_of_suffix(path: str) -> str | None:
+    """The compression that an output's name asks for, None if it asks for none."""
+    return SUFFIXES.get(os.path.splitext(path)[1].lower())
+
+
+def _skippable(head: bytes) -> bool:
+    return head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
+
+
+def _kind(head: bytes) -> str | None:
+    if head.startswith(b"\x1f\x8b\x08"):
+        return "gzip"
+    if head.startswith(b"\x28\xb5\x2f\xfd") or _skippable(head):
+        return "zstd"
+    if head.startswith(b"\x04\x22\x4d\x18"):
+        return "lz4"
+    if head.startswith(b"\xfd7zXZ\x00"):
+        return "xz"
+    if head.startswith(b"BZh") and head[3:4] in b"123456789" and head[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
+        return "bzip2"
+    return None
+
+
+class Decompressed:
+    """The decompressed bytes of a compressed stream of any number of members, frames or streams.
+
+    `raw` is read with one readinto(view) (or read(n)) at a time; `head` is what the caller has read of it already.
+    Errors of reading `raw` are passed on as they are.
+    """
+
+    def __init__(self, raw: Any, head: bytes = b"", name: str | None = None) -> None:
+        self.name: str = str(getattr(raw, "name", "")) if name is None else name
+        self.kind = recognise(head)
+        self._input = _Input(raw, head)
+        self._pieces = self._members()
+        self._pending = memoryview(b"")
+        self._error: DamagedError | None = None
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer`, as far as that takes no second wait for the stream; return the bytes written, 0 at the end.
+
+        Raises DamagedError for a damaged, cut or trailed stream, after all that is sound has been returned.
+        """
+        view = memoryview(buffer).cast("B")
+        filled = 0
+        while filled < len(view) and self._decode(wait=not filled):
+            taken = min(len(view) - filled, len(self._pending))
+            view[filled : filled + taken] = self._pending[:taken]
+            self._pending = self._pending[taken:]
+            filled += taken
+        if self._error and not filled and len(view):
+            raise self._error
+        return filled
+
+    def _decode(self, wait: bool) -> bool:
+        """Have decoded bytes pending. False at the end, and where that needs a wait that is not wanted."""
+        while not self._pending:
+            try:
+                piece = next(self._pieces, None)
+            except _Damage as damage:
+                where = f"{self.kind or 'compressed'} data damaged at byte {damage.offset} of the compressed file"
+                self._error = DamagedError(f"{where}: {damage.reason}")
+                return False
+            if piece is None or not (piece or wait):
+                return False
+            self._pending = memoryview(piece)
+        return True
+
+    def _members(self) -> _Decoder:
+        while True:
+            head = yield from self._input.peek(MAGIC)
+            if not head:
+                return
+            kind = _kind(head)
+            if kind:
+                self.kind = self.kind or kind
+                yield from _DECODERS[kind](self._input)
+            elif head[0] or not self.kind:
+                raise _Damage("garbage after the last member" if self.kind else "not compressed data", self._input)
+            else:
+                yield from self._padding()
+
+    def _padding(self) -> _Decoder:
+        """Zeros fill a last block on a tape or disk, and xz allows them."""
+        piece = yield from self._input.take(1, BUFFER)
+        self._input.unread(len(bytes(piece).lstrip(b"\0")))
+
+
+class _Damage(Exception):
+    """What is wrong at the byte `offset` of the compressed stream: `back` bytes before where `data` is read."""
+
+    def __init__(self, reason: str, data: _Input, back: int = 0) -> None:
+        self.reason = reason
+        self.offset = data.offset - back
+
+
+class _Input:
+    """The compressed bytes: a window of the raw stream, `offset` bytes from its beginning."""
+
+    def __init__(self, raw: Any, head: bytes) -> None:
+        self._read: Callable[[memoryview], int] = (
+            getattr(raw, "readinto1", None) or getattr(raw, "readinto", None) or _reader(raw)
+        )
+        self._view = memoryview(bytearray(head))
+        self._start = 0
+        self._end = len(head)
+        self._ended = False
+        self.offset = 0
+
+    def take(self, least: int, most: int) -> Generator[bytes, None, memoryview]:
+        """From `least` to `most` bytes, as many as are there; fewer only at the end. Valid until the next call."""
+        while self._end - self._start < least and not self._ended:
+            yield b""
+            self._fill(least)
+        size = min(self._end - self._start, most)
+        self._start += size
+        self.offset += size
+        return self._view[self._start - size : self._start]
+
+    def need(self, size: int) -> Generator[bytes, None, bytes]:
+        """Exactly `size` bytes. Raises _Damage if the stream ends before."""
+        piece = yield from self.take(size, size)
+        if len(piece) < size:
+            raise _Damage("unexpected end", self)
+        return bytes(piece)
+
+    def peek(self, size: int) -> Generator[bytes, None, bytes]:
+        """The next `size` bytes, fewer only at the end, left where they are."""
+        piece = yield from self.take(size, size)
+        self.unread(len(piece))
+        return bytes(piece)
+
+    def unread(self, size: int) -> None:
+        """Give back the last `size` bytes of what was taken last."""
+        self._start -= size
+        self.offset -= size
+
+    def _fill(self, wanted: int) -> None:
+        if self._start + max(wanted, BUFFER // 2) > len(self._view):
+            left = bytes(self._view[self._start : self._end])
+            if max(wanted, BUFFER) > len(self._view):
+                self._view = memoryview(bytearray(max(wanted, BUFFER)))
+            self._view[: len(left)] = left
+            self._start, self._end = 0, len(left)
+        got = self._read(self._view[self._end :])
+        self._end += got
+        self._ended = not got
+
+
+def _reader(raw: Any) -> Callable[[memoryview], int]:
+    def readinto(view: memoryview) -> int:
+        piece = raw.read(len(view))
+        view[: len(piece)] = piece
+        return len(piece)
+
+    return readinto
+
+
+def _run(decompress: Callable[..., bytes], piece: bytes | memoryview, data: _Input, *limit: int) -> bytes:
+    """decompress(piece), a library's own exception turned into damage at the beginning of `piece`."""
+    try:
+        return decompress(piece, *limit)
+    except Exception as error:  # five libraries, five exceptions, and MemoryError for a size that the data asks for
+        raise _Damage(str(error) or "out of memory", data, len(piece)) from None
+
+
+def _step(done: int) -> int:
+    """How many bytes to decode at a time after `done`: what is lost at a bad spot is a sixteenth of the sound part."""
+    return min(max(done >> 4, 64), STEP)
+
+
+def _gunzip(data: _Input) -> _Decoder:
+    """One gzip member. The CRC is ours, so that a wrong one costs no data."""
+    from isal import isal_zlib
+
+    yield from _gzip_header(data)
+    inflate = isal_zlib.decompressobj(-15)
+    start = data.offset
+    crc = size = 0
+    while not inflate.eof:
+        piece = yield from data.take(1, _step(data.offset - start))
+        if not piece:
+            raise _Damage("unexpected end", data)
+        output = _run(inflate.decompress, piece, data)
+        if output:
+            crc = isal_zlib.crc32(output, crc)
+            size += len(output)
+            yield output
+    data.unread(len(inflate.unused_data))
+    trailer = yield from data.need(8)
+    if int.from_bytes(trailer[:4], "little") != crc:
+        raise _Damage("the checksum does not match", data, 8)
+    if int.from_bytes(trailer[4:], "little") != size & 0xFFFFFFFF:
+        raise _Damage("the length does not match", data, 4)
+
+
+def _gzip_header(data: _Input) -> _Decoder:
+    header = yield from data.need(10)
+    flags = header[3]
+    if flags & 0xE0:
+        raise _Damage("the header has unknown flags", data, 7)
+    if flags & 4:  # FEXTRA
+        length = yield from data.need(2)
+        yield from data.need(int.from_bytes(length, "little"))
+    for _ in range((flags >> 3 & 1) + (flags >> 4 & 1)):  # FNAME, FCOMMENT: both end with a zero
+        while (yield from data.need(1)) != b"\0":
+            pass
+    if flags & 2:  # FHCRC
+        yield from data.need(2)
+
+
+def _unzstd(data: _Input) -> _Decoder:
+    """One zstd frame, or one that is to be skipped."""
+    import zstandard
+
+    header = yield from data.need(5)
+    if _skippable(header):
+        rest = yield from data.need(3)
+        yield from _skip(data, int.from_bytes(header[4:] + rest, "little"))
+        return
+    descriptor = header[4]
+    single = descriptor >> 5 & 1
+    extra = (1 - single) + (0, 1, 2, 4)[descriptor & 3] + (single, 2, 4, 8)[descriptor >> 6]
+    header += yield from data.need(extra)
+    decompress = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj().decompress
+    _run(decompress, header, data)
+    last = 0
+    while not last:
+        block = int.from_bytes((yield from data.need(3)), "little")
+        last = block & 1
+        size = 1 if block >> 1 & 3 == 1 else block >> 3  # a block of type 1 is one byte, repeated
+        data.unread(3)
+        yield from _block(data, decompress, 3 + size)
+    if descriptor & 4:
+        yield from _block(data, decompress, 4)
+
+
+def _unlz4(data: _Input) -> _Decoder:
+    """One lz4 frame."""
+    import lz4.frame
+
+    header = yield from data.need(6)
+    flags = header[4]
+    header += yield from data.need((flags >> 3 & 1) * 8 + (flags & 1) * 4 + 1)  # content size, dictionary, checksum
+    decompress = lz4.frame.LZ4FrameDecompressor().decompress
+    _run(decompress, header, data)
+    largest = 1 << 8 + 2 * (header[5] >> 4 & 7)
+    room = largest + 1  # without it, what exceeds the room that the library guesses comes with the next block only
+    while True:
+        size = int.from_bytes((yield from data.need(4)), "little") & 0x7FFFFFFF
+        data.unread(4)
+        if size > largest:
+            raise _Damage(f"a block of {size} bytes exceeds the frame's {largest}", data)
+        yield from _block(data, decompress, 4 + size + (flags >> 4 & 1) * 4 * bool(size), room)
+        if not size:
+            break
+    if flags & 4:
+        yield from _block(data, decompress, 4, room)
+
+
+def _block(data: _Input, decompress: Callable[..., bytes], size: int, *limit: int) -> _Decoder:
+    """Decode one block of `size` bytes whole, or as much as is left of it."""
+    block = bytes((yield from data.take(size, size)))
+    output = _run(decompress, block, data, *limit)
+    if output:
+        yield output
+    if len(block) < size:
+        raise _Damage("unexpected end", data)
+
+
+def _skip(data: _Input, size: int) -> _Decoder:
+    while size:
+        piece = yield from data.take(1, size)
+        if not piece:
+            raise _Damage("unexpected end", data)
+        size -= len(piece)
+
+
+def _unxz(data: _Input) -> _Decoder:
+    import lzma
+
+    return _unpack(data, lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY))
+
+
+def _unbzip2(data: _Input) -> _Decoder:
+    import bz2
+
+    return _unpack(data, bz2.BZ2Decompressor())
+
+
+def _unpack(data: _Input, decoder: Any) -> _Decoder:
+    """One stream of a decoder of the standard library, which keeps what it has not yet used of its input."""
+    done = 0
+    piece: bytes | memoryview = b""
+    while not decoder.eof:
+        output = _run(decoder.decompress, piece, data, _step(done))
+        done += len(output)
+        if output:
+            yield output
+            piece = b""
+        elif not decoder.eof:
+            piece = yield from data.take(1, BUFFER)
+            if not piece:
+                raise _Damage("unexpected end", data)
+    data.unread(len(decoder.unused_data))
+
+
+_DECODERS: dict[str, Callable[[_Input], _Decoder]] = {
+    "gzip": _gunzip,
+    "zstd": _unzstd,
+    "lz4": _unlz4,
+    "xz": _unxz,
+    "bzip2": _unbzip2,
+}
+
+
+def compressor(kind: str) -> Compressor:
+    """A new compressed stream of one of the kinds of SUFFIXES. The same input gives the same bytes."""
+    if kind == "gzip":
+        from isal import isal_zlib
+
+        return isal_zlib.compressobj(2, wbits=31)
+    if kind == "zstd":
+        import zstandard
+
+        return zstandard.ZstdCompressor(write_checksum=True).compressobj()
+    if kind == "xz":
+        import lzma
+
+        return lzma.LZMACompressor(check=lzma.CHECK_CRC64)
+    if kind == "bzip2":
+        import bz2
+
+        return bz2.BZ2Compressor()
+    return _Lz4()
+
+
+class _Lz4:
+    """An lz4 frame, whose header goes out with the first bytes."""
+
+    def __init__(self) -> None:
+        import lz4.frame
+
+        self._frame = lz4.frame.LZ4FrameCompressor(content_checksum=True)
+        self._header: bytes = self._frame.begin()
+
+    def compress(self, data: Any, /) -> bytes:
+        return self._after_header(self._frame.compress(data))
+
+    def flush(self) -> bytes:
+        return self._after_header(self._frame.flush())
+
+    def _after_header(self, data: bytes) -> bytes:
+        header, self._header = self._header, b""
+        return header + data

@@ -1,0 +1,302 @@
+/* The paced sender: records of a batch out of a packet socket, each at its due time on one absolute schedule.
+ *
+ * A packet that is due far away is slept for, the last stretch (the margin, about what the kernel oversleeps) is
+ * spun away. Whatever is due at that moment goes out in one sendmmsg. A late packet goes at once and moves no other.
+ * No call lasts longer than a slice: Python must see its signals, and one that arrives just before a system call
+ * would not wake it. */
+#ifndef PT_SEND_H
+#define PT_SEND_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "batch.h"
+
+#define PT_CHUNK 256         /* packets a system call */
+#define PT_SLICE 20000000    /* ns */
+#define PT_TRIES 100         /* for a packet that the device has no room for: about 90 ms */
+#define PT_ERRNOS 134        /* Linux: EHWPOISON is the last, 133 */
+#define PT_SUB_BUCKETS 128   /* of a power of two: the middle of one is within 0.4 % of all its values */
+#define PT_BUCKETS (57 * PT_SUB_BUCKETS)
+#define PT_LEAST_MARGIN 30000   /* ns */
+#define PT_LARGEST_MARGIN 150000
+
+enum pt_send_status {
+    PT_SEND_DONE,
+    PT_SEND_PAUSED, /* a signal came or the slice is over: call again from *next */
+    PT_SEND_FATAL,  /* the device is gone or down: see pt_sender.error */
+    PT_SEND_ON,     /* internal: go on */
+};
+
+typedef struct {
+    int fd, error;
+    int64_t margin;            /* ns */
+    uint32_t tries;            /* of the packet in front */
+    uint64_t sent, bytes;      /* what the kernel took */
+    uint64_t cut;              /* of those sent, shorter than they were on the wire */
+    uint64_t retried;          /* tries that found no room */
+    uint64_t failed[PT_ERRNOS]; /* packets, by errno */
+    uint64_t timed;            /* packets in late[] */
+    uint64_t late[PT_BUCKETS]; /* how late the kernel had taken them */
+    int64_t latest;            /* ns */
+    struct sockaddr_ll to[2];  /* IPv4 and IPv6, for devices without a link header */
+    int headerless;
+    struct mmsghdr message[PT_CHUNK];
+    struct iovec part[PT_CHUNK];
+    uint32_t of[PT_CHUNK];     /* the record that a message carries */
+} pt_sender;
+
+static inline int64_t pt_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* 0, or EINTR. */
+static inline int pt_sleep_until(int64_t when)
+{
+    struct timespec t = {.tv_sec = when / 1000000000, .tv_nsec = when % 1000000000};
+    return clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+}
+
+/* interface: 0, or the index of a device whose frames begin with the IP header, so that nothing in them tells the
+ * kernel their protocol. */
+static inline void pt_sender_init(pt_sender *s, int fd, int64_t margin, int interface)
+{
+    memset(s, 0, sizeof *s);
+    s->fd = fd;
+    s->margin = margin;
+    s->headerless = interface != 0;
+    for (int k = 0; k < 2; k++) {
+        s->to[k].sll_family = AF_PACKET;
+        s->to[k].sll_ifindex = interface;
+        s->to[k].sll_protocol = htons(k ? ETH_P_IPV6 : ETH_P_IP);
+    }
+    for (int k = 0; k < PT_CHUNK; k++) {
+        s->message[k].msg_hdr.msg_iov = &s->part[k];
+        s->message[k].msg_hdr.msg_iovlen = 1;
+    }
+}
+
+static inline uint32_t pt_bucket(uint64_t v)
+{
+    if (v < PT_SUB_BUCKETS) return (uint32_t)v;
+    uint32_t shift = 56 - (uint32_t)__builtin_clzll(v);
+    return (shift + 1) * PT_SUB_BUCKETS + (uint32_t)(v >> shift) - PT_SUB_BUCKETS;
+}
+
+/* The middle of a bucket, ns. */
+static inline int64_t pt_bucket_value(uint32_t bucket)
+{
+    if (bucket < PT_SUB_BUCKETS) return bucket;
+    uint32_t shift = bucket / PT_SUB_BUCKETS - 1;
+    int64_t low = (int64_t)(PT_SUB_BUCKETS + bucket % PT_SUB_BUCKETS) << shift;
+    return low + ((int64_t)1 << shift) / 2;
+}
+
+static inline void pt_note_lateness(pt_sender *s, int64_t late)
+{
+    if (late < 0) late = 0;
+    s->late[pt_bucket((uint64_t)late)]++;
+    s->timed++;
+    if (late > s->latest) s->latest = late;
+}
+
+/* The least lateness, ns, that `rank` packets do not exceed; 1 <= rank <= timed. */
+static inline int64_t pt_lateness(const pt_sender *s, uint64_t rank)
+{
+    uint32_t bucket = 0;
+    int64_t value;
+    if (rank >= s->timed) return s->latest;
+    for (uint64_t seen = s->late[0]; seen < rank; seen += s->late[bucket]) bucket++;
+    value = pt_bucket_value(bucket);
+    return value < s->latest ? value : s->latest;
+}
+
+/* How much a sleep lasts too long here: the last but largest of a few, ns. Sets the thread's timer slack to the least. */
+static inline int64_t pt_calibrate(void)
+{
+    int64_t first = 0, second = 0;
+    prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+    for (int k = 0; k < 20; k++) {
+        int64_t target = pt_now() + 100000, over;
+        pt_sleep_until(target);
+        over = pt_now() - target;
+        if (over > first) {
+            second = first;
+            first = over;
+        } else if (over > second) {
+            second = over;
+        }
+    }
+    if (second < PT_LEAST_MARGIN) return PT_LEAST_MARGIN;
+    return second > PT_LARGEST_MARGIN ? PT_LARGEST_MARGIN : second;
+}
+
+/* Messages for the packets of [k, stop) that are due `elapsed` ns after the start; how many. */
+static inline uint32_t pt_gather(pt_sender *s, const pt_batch *b, uint32_t k, uint32_t stop, const int64_t *due,
+                                 int64_t elapsed)
+{
+    uint32_t n = 0;
+    for (; k < stop && n < PT_CHUNK; k++) {
+        const pt_record *r = &b->record[k];
+        if (r->flags & PT_DROP) continue;
+        if (due && due[k] > elapsed) break;
+        s->part[n].iov_base = b->bytes + r->data;
+        s->part[n].iov_len = r->caplen;
+        if (s->headerless) {
+            s->message[n].msg_hdr.msg_name = &s->to[r->caplen && b->bytes[r->data] >> 4 == 6];
+            s->message[n].msg_hdr.msg_namelen = sizeof s->to[0];
+        }
+        s->of[n++] = k;
+    }
+    return n;
+}
+
+static inline void pt_account(pt_sender *s, const pt_batch *b, uint32_t n, const int64_t *due, int64_t t0)
+{
+    int64_t elapsed = due ? pt_now() - t0 : 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const pt_record *r = &b->record[s->of[i]];
+        s->bytes += r->caplen;
+        s->cut += r->caplen < r->wirelen;
+        if (due) pt_note_lateness(s, elapsed - due[s->of[i]]);
+    }
+    s->sent += n;
+    s->tries = 0;
+}
+
+/* PT_SEND_ON when it is time. */
+static inline int pt_wait(const pt_sender *s, int64_t t0, int64_t due, int64_t slice_end)
+{
+    int64_t when = due > INT64_MAX - t0 ? INT64_MAX : t0 + due;
+    for (;;) {
+        int64_t now = pt_now(), until = when - s->margin;
+        if (now >= when) return PT_SEND_ON;
+        if (now >= slice_end) return PT_SEND_PAUSED;
+        if (until > slice_end) until = slice_end;
+        if (until > now && pt_sleep_until(until)) return PT_SEND_PAUSED;
+    }
+}
+
+/* Wait for room in the device: 20 us at first, 1 ms at last. */
+static inline int pt_back_off(const pt_sender *s)
+{
+    int64_t pause = s->tries < 6 ? (int64_t)20000 << s->tries : 1000000;
+    return pt_sleep_until(pt_now() + pause) ? PT_SEND_PAUSED : PT_SEND_ON;
+}
+
+/* The kernel refused the packet in front; *skip: it is given up. A device that had no room for one packet during all
+ * its tries gets one try for each of those behind it, until it takes one. */
+static inline int pt_refused(pt_sender *s, int error, int *skip)
+{
+    *skip = 0;
+    switch (error) {
+    case EINTR:
+        return PT_SEND_PAUSED;
+    case ENETDOWN: case ENXIO: case ENODEV: case EBADF: case ENOTSOCK:
+        s->error = error;
+        return PT_SEND_FATAL;
+    case ENOBUFS: case EAGAIN: case ENOMEM:
+        if (s->tries < PT_TRIES) {
+            int verdict = pt_back_off(s);
+            s->tries++;
+            s->retried++;
+            return verdict;
+        }
+    }
+    s->failed[error > 0 && error < PT_ERRNOS ? error : 0]++;
+    *skip = 1;
+    return PT_SEND_ON;
+}
+
+/* Hand n messages over; *next: the first record not handled. */
+static inline int pt_hand_over(pt_sender *s, const pt_batch *b, uint32_t n, const int64_t *due, int64_t t0,
+                               uint32_t *next)
+{
+    int skip, verdict, done = sendmmsg(s->fd, s->message, n, 0);
+    if (done > 0) {
+        pt_account(s, b, (uint32_t)done, due, t0);
+        *next = s->of[done - 1] + 1;
+        /* A signal may have cut a blocked call short: nothing but the count tells. */
+        return (uint32_t)done < n ? PT_SEND_PAUSED : PT_SEND_ON;
+    }
+    verdict = pt_refused(s, done ? errno : EIO, &skip);
+    *next = s->of[0] + (skip != 0);
+    return verdict;
+}
+
+/* Send the records [start, stop) that are not dropped. due: for each record of the batch the time at which it is
+ * due, ns after t0 (CLOCK_MONOTONIC), or NULL: all of them at once. *next: the first record not handled. */
+static inline int pt_send(pt_sender *s, const pt_batch *b, uint32_t start, uint32_t stop, const int64_t *due, int64_t t0,
+                          uint32_t *next)
+{
+    int64_t slice_end = pt_now() + PT_SLICE;
+    int verdict = PT_SEND_ON;
+    *next = start;
+    while (verdict == PT_SEND_ON) {
+        uint32_t n;
+        while (*next < stop && b->record[*next].flags & PT_DROP) ++*next;
+        if (*next == stop) return PT_SEND_DONE;
+        if (due && (verdict = pt_wait(s, t0, due[*next], slice_end)) != PT_SEND_ON) break;
+        int64_t now = pt_now();
+        n = pt_gather(s, b, *next, stop, due, now - t0);
+        verdict = pt_hand_over(s, b, n, due, t0, next);
+        if (verdict == PT_SEND_ON && now >= slice_end) verdict = PT_SEND_PAUSED;
+    }
+    return verdict == PT_SEND_PAUSED && *next == stop ? PT_SEND_DONE : verdict;
+}
+
+/* pt_record.reason of a packet that the device cannot carry */
+enum pt_unfit {
+    PT_FITS,
+    PT_OTHER_LINKTYPE,
+    PT_EMPTY,
+    PT_TOO_SHORT, /* shorter than the link header */
+    PT_TOO_LONG,  /* longer than the MTU and the link header */
+    PT_UNFITS
+};
+
+typedef struct {
+    uint16_t linktype[8];
+    uint32_t linktypes;
+    uint32_t least, largest; /* bytes, link header included */
+    uint32_t tag;            /* bytes that an 802.1Q tag may add */
+} pt_carrier;
+
+static inline enum pt_unfit pt_fits(const pt_carrier *c, const pt_record *r, const uint8_t *data, uint16_t linktype)
+{
+    uint32_t k = 0, largest = c->largest;
+    while (k < c->linktypes && c->linktype[k] != linktype) k++;
+    if (k == c->linktypes) return PT_OTHER_LINKTYPE;
+    if (!r->caplen) return PT_EMPTY;
+    if (r->caplen < c->least) return PT_TOO_SHORT;
+    if (r->caplen > largest && c->tag && r->caplen >= 14 && pt_net16(data + 12) == ETH_P_8021Q) largest += c->tag;
+    return r->caplen > largest ? PT_TOO_LONG : PT_FITS;
+}
+
+/* Mark the packets that the device cannot carry as dropped and count them in counts[enum pt_unfit]. */
+static inline void pt_mark_unfit(const pt_carrier *c, pt_batch *b, uint64_t *counts)
+{
+    for (uint32_t k = 0; k < b->n; k++) {
+        pt_record *r = &b->record[k];
+        enum pt_unfit why;
+        if (r->flags & PT_DROP) continue;
+        why = pt_fits(c, r, b->bytes + r->data, b->interfaces->of[r->interface].linktype);
+        if (why == PT_FITS) continue;
+        r->flags |= PT_DROP;
+        r->reason = (uint8_t)why;
+        counts[why]++;
+    }
+}
+
+#endif

@@ -1,0 +1,187 @@
+"""Sending through libpcap: for systems without packet(7), and as --backend pypcap on Linux.
+
+The only importer of the module `pcap`, which is pypcap or pcap-ct, whichever serves this Python. One packet a call and
+a Python object each: fine for thousands of packets a second, not for millions. The loop keeps the contract of
+`_net.Sender`, described in _net.pyi.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+from pcaptools.core._core import NativeBatch
+from pcaptools.core.batch import Record
+from pcaptools.errors import DeviceError
+from pcaptools.net.device import ETHERNET, ETHERNET_HEADER, RAW_IP, Device
+
+PT_DROP = 2  # pt_record.flags of core/csrc/batch.h
+
+_SLICE = 20_000_000  # ns: a call returns after that
+_MARGIN = 200_000  # ns: what time.sleep() oversleeps
+_TRIES = 100  # of a packet that finds no room, 1 ms apart
+_NO_ROOM = (errno.ENOBUFS, errno.EAGAIN, errno.ENOMEM)
+_GONE = (errno.ENETDOWN, errno.ENXIO, errno.ENODEV)
+
+_LINKTYPES = {0: (0,), 1: ETHERNET, 12: RAW_IP, 14: RAW_IP, 101: RAW_IP, 108: (108,)}
+
+
+def open_pcap(device: Device) -> Any:
+    """A libpcap handle on the device; fills in its link types where only libpcap knows them. Raises DeviceError."""
+    if os.path.exists(device.name):
+        raise DeviceError(f"{device.name}: there is a file of that name, and libpcap would open it: run it elsewhere")
+    try:
+        import pcap
+    except ImportError:
+        raise DeviceError(f"{device.name}: the Python package pypcap (from 3.12 on: pcap-ct) is missing") from None
+    try:
+        handle = pcap.pcap(device.name, promisc=False)
+        handle.setfilter("less 0")  # nothing is to be received
+    except OSError as error:
+        raise DeviceError(f"{device.name}: {_refusal(error)}") from None
+    linktypes = _LINKTYPES.get(handle.datalink())
+    if not linktypes:
+        handle.close()
+        raise DeviceError(f"{device.name}: neither an Ethernet nor an IP device")
+    if not device.linktypes:
+        device.linktypes = linktypes
+        device.header = ETHERNET_HEADER if linktypes == ETHERNET else 0
+    return handle
+
+
+def _refusal(error: OSError) -> str:
+    text = _text(error)
+    return "needs permission: run it with sudo" if "permi" in text.lower() else text
+
+
+def _text(error: OSError) -> str:
+    """What libpcap said: bytes from pypcap, str from pcap-ct."""
+    said = error.args[0] if error.args else ""
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+
+
+def _errno(error: OSError) -> int:
+    """The number behind `send: Message too long`, which is all that libpcap passes on."""
+    text = _text(error)
+    return next((number for number in errno.errorcode if text.endswith(os.strerror(number))), errno.EIO)
+
+
+def mark_unfit(batch: NativeBatch, linktypes: Sequence[int], largest: int, least: int, tag: int = 0) -> dict[str, int]:
+    """As `_net.mark_unfit`."""
+    counts = {"linktype": 0, "empty": 0, "short": 0, "long": 0}
+    for k in range(batch.n):
+        reason = _unfit(batch, k, linktypes, largest, least, tag)
+        if reason:
+            batch.drop(k)
+            counts[reason] += 1
+    return counts
+
+
+def _unfit(batch: NativeBatch, k: int, linktypes: Sequence[int], largest: int, least: int, tag: int) -> str:
+    record = Record._make(batch.record(k))
+    if record.flags & PT_DROP:
+        return ""
+    if batch.linktype(k) not in linktypes:
+        return "linktype"
+    if not record.caplen:
+        return "empty"
+    if record.caplen < least:
+        return "short"
+    if record.caplen > largest and tag and batch.packet(k)[12:14] == b"\x81\0":
+        largest += tag
+    return "long" if record.caplen > largest else ""
+
+
+class PcapSender:
+    """As `_net.Sender`, through a handle of the module `pcap`."""
+
+    def __init__(self, handle: Any) -> None:
+        self.sent = self.sent_bytes = self.cut = self.retried = 0
+        self.failed: dict[int, int] = {}
+        self._handle = handle
+        self._tries = 0
+        self._late: Counter[int] = Counter()
+        self._latest = 0
+
+    def close(self) -> None:
+        """Close the handle, once: libpcap would crash at the second time."""
+        handle, self._handle = self._handle, None
+        if handle:
+            handle.close()
+
+    def send(self, batch: NativeBatch, start: int, stop: int, due: Any, t0: int) -> int:
+        """As `_net.Sender.send`."""
+        times = None if due is None else memoryview(due).cast("B").cast("q")
+        slice_end = time.monotonic_ns() + _SLICE
+        for k in range(start, stop):
+            record = Record._make(batch.record(k))
+            if record.flags & PT_DROP:
+                continue
+            if times is not None and not _wait(t0 + times[k], slice_end):
+                return k
+            if self._send(bytes(batch.packet(k)), record) and times is not None:
+                self._note_lateness(time.monotonic_ns() - t0 - times[k])
+            if time.monotonic_ns() >= slice_end:
+                return k + 1
+        return stop
+
+    def _send(self, packet: bytes, record: Record) -> bool:
+        """Whether the packet went out. Raises OSError when the device is gone."""
+        number = self._try(packet)
+        while number in _NO_ROOM and self._tries < _TRIES:
+            self._tries += 1
+            self.retried += 1
+            time.sleep(0.001)
+            number = self._try(packet)
+        if number:
+            self.failed[number] = self.failed.get(number, 0) + 1
+            return False
+        self._tries = 0
+        self.sent += 1
+        self.sent_bytes += len(packet)
+        self.cut += record.caplen < record.wirelen
+        return True
+
+    def _try(self, packet: bytes) -> int:
+        try:
+            self._handle.sendpacket(packet)
+        except OSError as error:
+            number = _errno(error)
+            if number in _GONE:
+                raise OSError(number, os.strerror(number)) from None
+            return number
+        return 0
+
+    def _note_lateness(self, late: int) -> None:
+        self._latest = max(self._latest, late)
+        shift = max(late.bit_length() - 8, 0)
+        self._late[(late >> shift << shift) + (1 << shift >> 1)] += 1
+
+    def lateness(self, quantile: float) -> int:
+        """As `_net.Sender.lateness`."""
+        if not 0 <= quantile <= 1:
+            raise ValueError("a quantile is between 0 and 1")
+        seen = 0
+        rank = ceil(quantile * sum(self._late.values()))
+        for late in sorted(self._late):
+            seen += self._late[late]
+            if seen >= rank and quantile < 1:
+                return min(late, self._latest)
+        return self._latest
+
+
+def _wait(when: int, slice_end: int) -> bool:
+    """Wait until `when`; False when the slice ends first. Signal handlers run on the way."""
+    now = time.monotonic_ns()
+    while now < when:
+        if now >= slice_end:
+            return False
+        if when - now > _MARGIN:
+            time.sleep((min(when - _MARGIN, slice_end) - now) / 1e9)
+        now = time.monotonic_ns()
+    return True
