@@ -105,12 +105,12 @@ class _Archives:
         return capture
 
     def _end(self) -> int:
-        """Exit status, after saying what was skipped."""
+        """Exit status, after saying what was skipped. Raises InputError when nothing was found."""
         if self.command.verbose and self.skipped:
             self.command.say(f"{self.skipped} members are not captures")
         if not self.captures:
             raise InputError(f"no capture in {', '.join(self.command.args['<archive>']) or 'the archive'}")
-        return self.command.close(self.account)
+        return self.account.status
 
     def list(self) -> int:
         """Print the captures, one a line."""
@@ -118,7 +118,6 @@ class _Archives:
             capture = self._open(member, name)
             if capture:
                 print(self._describe(capture, member) if self.command.verbose else member.name)
-        self.command.verbose = False
         return self._end()
 
     def _describe(self, capture: Capture, member: Member) -> str:
@@ -144,7 +143,6 @@ class _Archives:
                         _copy(member, head, target)
                 except (DamagedError, OutputError) as error:
                     self.account.problem(f"{name}: {error}")
-        self.command.verbose = False
         return self._end()
 
     def join(self) -> int:
@@ -158,7 +156,8 @@ class _Archives:
         transforms += converter(self.command.format(), "", True, self.account)
         with Writer(Output(self.command.args["--write"])) as sink:
             pipeline.run(self._batches(), transforms, sink, self.account)
-            return self._end()
+            self._end()
+        return self.command.close(self.account)
 
     def _batches(self) -> Iterator[Batch]:
         from pcaptools.files.inputs import sound

@@ -3,9 +3,9 @@ from collections.abc import Sequence
 from pcaptools.core._core import NativeBatch
 
 def calibrate() -> int:
-    """Measure for about 3 ms how long a sleep of this thread oversleeps: the margin for a Sender, ns.
+    """Measure for about 3 ms how long this thread oversleeps: the margin for a Sender, ns.
 
-    Sets the timer slack of the calling thread to 1 ns: call it in the thread that sends.
+    Sets the timer slack and the time slice of the calling thread to the least: call it in the thread that sends.
     """
 
 def mark_unfit(batch: NativeBatch, linktypes: Sequence[int], largest: int, least: int, tag: int = 0) -> dict[str, int]:

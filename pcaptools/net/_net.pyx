@@ -25,6 +25,7 @@ cdef extern from "send.h" nogil:
         uint16_t linktype[8]
         uint32_t linktypes, least, largest, tag
 
+    void pt_be_prompt()
     int64_t pt_calibrate()
     void pt_sender_init(pt_sender *s, int fd, int64_t margin, int interface)
     int64_t pt_lateness(const pt_sender *s, uint64_t rank)
@@ -36,6 +37,7 @@ cdef extern from "send.h" nogil:
 def calibrate():
     cdef int64_t margin
     with nogil:
+        pt_be_prompt()
         margin = pt_calibrate()
     return margin
 

@@ -72,6 +72,9 @@ static inline uint32_t pt_crc32c(uint32_t crc, const uint8_t *p, size_t n)
     return crc;
 }
 
+/* Whether a zero in the checksum field means "none", so that a sum of zero is sent as its other form (RFC 768, RFC 3828). */
+static inline int pt_zero_is_none(const pt_layer *l) { return l->protocol == PT_UDP || l->protocol == PT_UDPLITE; }
+
 /* RFC 1624, equation 3: the change of a sum when bytes change. n is even, at an even place of what is summed. */
 static inline uint64_t pt_delta(const uint8_t *old, const uint8_t *new, uint32_t n)
 {
@@ -87,13 +90,13 @@ static inline uint64_t pt_delta(const uint8_t *old, const uint8_t *new, uint32_t
 }
 
 /* Update the checksum at field: right stays right, wrong stays wrong. Returns the field's own change. */
-static inline uint64_t pt_update(uint8_t *field, uint64_t delta, int udp)
+static inline uint64_t pt_update(uint8_t *field, uint64_t delta, int zero_is_none)
 {
     uint16_t old, new;
     memcpy(&old, field, 2);
-    if (udp && old == 0) return 0; /* none */
+    if (zero_is_none && old == 0) return 0;
     new = (uint16_t)~pt_fold((uint16_t)~old + (uint64_t)pt_fold(delta));
-    if (udp && new == 0) new = 0xffff;
+    if (zero_is_none && new == 0) new = 0xffff;
     memcpy(field, &new, 2);
     return (uint64_t)(uint16_t)~old + new;
 }
@@ -111,11 +114,12 @@ static inline uint32_t pt_final_destination(const uint8_t *p, const pt_layer *l)
         }
         return option + 1 < end ? option + p[option + 1] - 4 : at;
     }
-    for (uint32_t next = p[l->ip + 6], header = l->ip + 40; header + 8 <= l->transport;) {
-        uint32_t size = next == PT_FRAGMENT_HEADER ? 8 : next == PT_AH ? (p[header + 1] + 2u) * 4 : (p[header + 1] + 1u) * 8;
-        if (next == PT_ROUTING && pt_ipv6_routed(p + header, size))
+    for (uint32_t header = l->ip + 40, kind = p[l->ip + 6]; header + 8 <= l->transport;) {
+        uint8_t next;
+        uint32_t size = pt_ipv6_extension_size(p + header, (uint8_t)kind, &next);
+        if (kind == PT_ROUTING && pt_ipv6_routed(p + header, size))
             return p[header + 2] == 0 ? header + 8 + ((size - 8) / 16 - 1) * 16 : header + 8;
-        next = p[header];
+        kind = next;
         header += size;
     }
     return at;
@@ -169,8 +173,8 @@ static inline int pt_transport_span(const uint8_t *p, uint32_t caplen, const pt_
     s->pseudo = pt_pseudo_field(l) ? length : 0;
     if (!s->pseudo && (l->protocol == PT_ICMPV6 || l->protocol == PT_OSPF)) return PT_SUM_NONE;
     if (l->version == 6 && (l->protocol == PT_ICMP || l->protocol == 2)) return PT_SUM_NONE;
-    if (length < least) return PT_SUM_MALFORMED;
     if (l->flags & PT_FRAGMENT) return PT_SUM_FRAGMENT;
+    if (length < least) return PT_SUM_MALFORMED;
     if (l->status == PT_BAD_LENGTH) return PT_SUM_MALFORMED;
     s->field += at;
     s->length = length;
@@ -205,7 +209,7 @@ static inline uint32_t pt_transport_checksum(const uint8_t *p, const pt_layer *l
     sum = pt_sum_bytes(p + l->transport, s->length) + (uint16_t)~field; /* the field itself counts as zero */
     if (s->pseudo) sum += pt_pseudo_header(p, l, s->pseudo);
     value = (uint16_t)~pt_fold(sum);
-    if (value == 0 && (l->protocol == PT_UDP || l->protocol == PT_UDPLITE)) value = 0xffff;
+    if (value == 0 && pt_zero_is_none(l)) value = 0xffff;
     return value;
 }
 

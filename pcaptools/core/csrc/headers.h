@@ -289,31 +289,32 @@ static inline void pt_frame_relay(pt_walk *w)
     else pt_ethertype(w, 4); /* Cisco's encapsulation */
 }
 
-/* ARCNET, Linux form: source, destination, offset of 2 bytes, type, and RFC 1201 fragmentation. */
-static inline void pt_arcnet(pt_walk *w)
-{
-    uint8_t type;
-    if (!pt_has(w, 5)) {
-        pt_stop(w, PT_TRUNCATED);
-        return;
-    }
-    type = w->p[w->at + 4];
-    if (type == 240 || type == 241) { /* RFC 1051: no fragmentation header */
-        w->type = type == 240 ? PT_TYPE_IPV4 : PT_TYPE_ARP;
-        w->at += 5;
-    } else if (type == 212 && pt_has(w, 8)) {
-        w->type = PT_TYPE_IPV4;
-        w->at += 8;
-    } else {
-        pt_stop(w, PT_NOT_IP);
-    }
-}
-
 /* A header of a fixed length with nothing to learn from it. */
 static inline void pt_skip(pt_walk *w, uint32_t length, uint16_t type)
 {
     w->at += length;
     w->type = type;
+}
+
+/* ARCNET: source, destination, in Linux's form an offset of 2 bytes, type; and RFC 1201's fragmentation. */
+static inline void pt_arcnet(pt_walk *w, uint32_t type_at)
+{
+    const uint8_t *p = w->p + w->at + type_at;
+    if (!pt_has(w, type_at + 1)) {
+        pt_stop(w, PT_TRUNCATED);
+        return;
+    }
+    if (p[0] == 240 || p[0] == 241) { /* RFC 1051: no fragmentation header */
+        pt_skip(w, type_at + 1, p[0] == 240 ? PT_TYPE_IPV4 : PT_TYPE_ARP);
+    } else if (p[0] != 212 && p[0] != 213) {
+        pt_stop(w, PT_NOT_IP);
+    } else if (!pt_has(w, type_at + 4)) {
+        pt_stop(w, PT_TRUNCATED);
+    } else if (p[1] && !(p[1] & 1)) { /* a later fragment */
+        pt_stop(w, PT_NOT_IP);
+    } else {
+        pt_skip(w, type_at + 4, p[0] == 212 ? PT_TYPE_IPV4 : PT_TYPE_ARP);
+    }
 }
 
 /* Linux cooked capture, versions 1 and 2: an EtherType, or 4 for LLC, at a fixed place. */
@@ -349,11 +350,12 @@ static inline void pt_link_layer(pt_walk *w, uint16_t linktype)
     case 10: pt_skip(w, 13, PT_TYPE_LLC); break;
     case 100: pt_skip(w, 0, PT_TYPE_LLC); break;
     case 107: pt_frame_relay(w); break;
-    case 129: case 7: pt_arcnet(w); break;
+    case 129: pt_arcnet(w, 4); break;
+    case 7: pt_arcnet(w, 2); break;
     case 239: pt_nflog(w); break;
     case 242: pt_ethertype(w, 42); w->at += 2; break; /* IP over InfiniBand: type, then 2 reserved bytes */
     case 109: pt_skip(w, 12, PT_TYPE_RAW_IP); break; /* OpenBSD enc */
-    case 219: pt_skip(w, 4, PT_TYPE_MPLS); break;
+    case 219: pt_skip(w, 0, PT_TYPE_MPLS); break;
     default: pt_stop(w, PT_NOT_IP);
     }
 }
@@ -478,6 +480,13 @@ static inline int pt_ipv6_extension(uint8_t next)
            next == 139 || next == 140;
 }
 
+/* Bytes of the extension header at p, and what follows it. */
+static inline uint32_t pt_ipv6_extension_size(const uint8_t *p, uint8_t kind, uint8_t *next)
+{
+    *next = p[0];
+    return kind == PT_FRAGMENT_HEADER ? 8 : kind == PT_AH ? (p[1] + 2u) * 4 : (p[1] + 1u) * 8;
+}
+
 /* Whether a routing header of n bytes still leads elsewhere: types 0 (RFC 2460), 2 (RFC 6275), 4 (RFC 8754). */
 static inline int pt_ipv6_routed(const uint8_t *p, uint32_t n)
 {
@@ -501,17 +510,17 @@ static inline int pt_ipv6(pt_walk *w, pt_layer *l)
     }
     w->at += 40;
     for (int headers = 0; pt_ipv6_extension(l->protocol); headers++) {
-        uint8_t kind = l->protocol;
+        uint8_t kind = l->protocol, next;
         uint32_t size;
         if (headers == PT_MAX_SHIM) return pt_layer_status(l, PT_MALFORMED);
         if (w->at + 8 > l->end) return pt_layer_status(l, PT_BAD_LENGTH);
         if (!pt_has(w, 8)) return pt_layer_status(l, PT_TRUNCATED);
         p = w->p + w->at;
-        size = kind == PT_FRAGMENT_HEADER ? 8 : kind == PT_AH ? (p[1] + 2u) * 4 : (p[1] + 1u) * 8;
+        size = pt_ipv6_extension_size(p, kind, &next);
         if (w->at + size > l->end) return pt_layer_status(l, PT_BAD_LENGTH);
         if (!pt_has(w, size)) return pt_layer_status(l, PT_TRUNCATED);
         if (kind == PT_ROUTING && pt_ipv6_routed(p, size)) l->flags |= PT_ROUTED;
-        l->protocol = p[0];
+        l->protocol = next;
         w->at += size;
         if (kind == PT_FRAGMENT_HEADER) {
             uint16_t fragment = pt_net16(p + 2);

@@ -88,7 +88,7 @@ static inline int pt_rewrite_quote(pt_edits *e, uint8_t *p, uint32_t at, uint32_
     field = pt_pseudo_field(&l);
     transport = at + header;
     if (field && caplen >= transport + field + 2)
-        *delta += pt_update(p + transport + field, change, l.protocol == PT_UDP);
+        *delta += pt_update(p + transport + field, change, pt_zero_is_none(&l));
     return 1;
 }
 
@@ -110,13 +110,36 @@ static inline int pt_rewrite_icmp(pt_edits *e, uint8_t *p, uint32_t caplen, cons
     return changed;
 }
 
+/* Where byte `field` of the transport header stands in a later fragment; PT_NONE: in an earlier one. */
+static inline uint32_t pt_split_field(const uint8_t *p, const pt_layer *l, uint32_t field)
+{
+    uint32_t at = l->ip + (p[l->ip] & 15u) * 4, offset = (pt_net16(p + l->ip + 6) & 0x1fffu) * 8;
+    if (l->version == 6) {
+        uint8_t next = p[l->ip + 6];
+        for (at = l->ip + 40; next != PT_FRAGMENT_HEADER; at += pt_ipv6_extension_size(p + at, next, &next)) ;
+        offset = pt_net16(p + at + 2) & 0xfff8u;
+        at += 8;
+    }
+    return field < offset ? PT_NONE : at + field - offset;
+}
+
+/* Update the transport checksum that covers the addresses of a layer, if it stands before `end`. */
+static inline void pt_update_transport(uint8_t *p, uint32_t end, const pt_layer *l, uint64_t delta)
+{
+    uint32_t field = pt_pseudo_field(l), at = PT_NONE;
+    if (!field || !delta) return;
+    if (l->transport != PT_NONE) at = l->transport + field;
+    else if (l->status == PT_LATER_FRAGMENT) at = pt_split_field(p, l, field);
+    if (at < end && end - at >= 2) pt_update(p + at, delta, pt_zero_is_none(l));
+}
+
 /* The addresses of one IP layer. */
 static inline int pt_rewrite_layer(pt_edits *e, uint8_t *p, uint32_t caplen, const pt_layer *l)
 {
     const int version = l->version;
     const uint32_t size = version == 4 ? 4 : 16, source = l->ip + (version == 4 ? 12 : 8);
+    const uint32_t limit = caplen < l->end ? caplen : l->end; /* what is behind it is padding */
     uint64_t header = 0, pseudo = 0, inside = 0;
-    uint32_t field;
     int changed;
     if (l->status == PT_MALFORMED) {
         e->malformed++;
@@ -131,17 +154,14 @@ static inline int pt_rewrite_layer(pt_edits *e, uint8_t *p, uint32_t caplen, con
     changed |= pt_map_address(e, PT_DESTINATION, version, p + source + size, &header);
     if (!(l->flags & PT_ROUTED)) pseudo = header;
     if (changed && version == 4) pt_update(p + l->ip + 10, header, 0);
-    if (l->transport == PT_NONE) return changed;
-    if (l->protocol == PT_ICMP || l->protocol == PT_ICMPV6) {
-        if (pt_rewrite_icmp(e, p, caplen, l, &inside)) {
+    if (l->transport != PT_NONE && (l->protocol == PT_ICMP || l->protocol == PT_ICMPV6)) {
+        if (pt_rewrite_icmp(e, p, limit, l, &inside)) {
             changed = 1;
             if (l->protocol == PT_ICMP) pt_update(p + l->transport + 2, inside, 0);
         }
         pseudo += inside;
     }
-    field = pt_pseudo_field(l);
-    if (field && pseudo && caplen >= l->transport + field + 2)
-        pt_update(p + l->transport + field, pseudo, l->protocol == PT_UDP);
+    pt_update_transport(p, limit, l, pseudo);
     return changed;
 }
 
