@@ -7,13 +7,13 @@ Exit status: 0 done; 1 done, but not all of it (a damaged file, a packet that co
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 from pcaptools import __version__
 from pcaptools.errors import PcaptoolsError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, TypeVar
 
     from pcaptools.core.batch import Batch

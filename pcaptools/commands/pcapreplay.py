@@ -28,14 +28,14 @@ Options:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
-
 from pcaptools import cli
 from pcaptools.errors import UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from contextlib import ExitStack
+
     from pcaptools.core._core import Schedule
     from pcaptools.core.batch import Batch
     from pcaptools.core.pipeline import Account, Transform
@@ -75,8 +75,9 @@ def _replay(command: cli.Command) -> int:
     with open_device(
         args["--intf1"], qdisc_bypass=not args["--no-qdisc-bypass"], backend=args["--backend"]
     ) as injector:
-        if args["--user"] is not None:
-            drop_root(args["--user"])
+        note = drop_root(args["--user"]) if args["--user"] is not None else ""
+        if note:
+            command.warn(note)
         if injector.warning:
             command.warn(injector.warning)
         replay = _Replay(command, injector, schedule, account, transforms)
@@ -137,6 +138,8 @@ class _Replay:
 
     def _play(self) -> bool:
         """Play everything once. False when the limit was reached."""
+        from contextlib import ExitStack
+
         with ExitStack() as stack:
             for batch, start, stop in self._slices(stack):
                 if self.left is not None:
@@ -159,17 +162,12 @@ class _Replay:
             stack.callback(capture.close)
             ahead = READ_AHEAD if len(paths) <= 1 else 0
             batches = counted(sound(capture, self.account, ahead), self.account)
-            sources.append(self._marked(through(batches, self.transforms)))
+            sources.append(through(batches, self.transforms))
         return merge(sources)
 
-    def _marked(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches, with what the device cannot carry marked as dropped."""
-        for batch in batches:
-            for reason, packets in self.injector.mark_unfit(batch).items():
-                self.unfit[reason] += packets
-            yield batch
-
     def _send(self, batch: Batch, start: int, stop: int) -> None:
+        for reason, packets in self.injector.mark_unfit(batch, start, stop).items():
+            self.unfit[reason] += packets
         due = self._due_times(batch, start, stop)
         if not self.start:
             self.start = self.injector.now()
@@ -195,6 +193,7 @@ class _Replay:
             self.account.fail(UNFIT[reason], packets)
         for number, packets in sender.failed.items():
             self.account.fail(f"refused by the kernel: {os.strerror(number)}", packets)
+        self.account.drop("not reached", self.account.missing)
         if self.command.args["--json"]:
             self._print_json()
         elif not self.command.quiet:

@@ -24,12 +24,12 @@ Options:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 from pcaptools import cli
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pcaptools.core.batch import Batch
     from pcaptools.core.pipeline import Account, Transform
     from pcaptools.engines.rewrite import Rewrite, Rule

@@ -21,13 +21,14 @@ Options:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
 from pcaptools import cli
 from pcaptools.errors import DamagedError, InputError, NotACaptureError, OutputError, UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
     from pcaptools.core.batch import Batch
     from pcaptools.core.pipeline import Account, Transform
     from pcaptools.files.archive import Member, SafeDirectory

@@ -51,8 +51,14 @@ class NativeBatch:
         """Find the headers of every packet, once."""
     def drop(self, k: int) -> None:
         """Mark record k for removal by the next `compact()`, `to_pcap()` or `to_pcapng()`."""
-    def drop_after(self, keep: int) -> None:
-        """Mark all records from number `keep` on."""
+    def mark_unfit(
+        self, start: int, stop: int, linktypes: Sequence[int], largest: int, least: int, tag: int
+    ) -> dict[str, int]:
+        """Mark, of records start to stop, those that a device cannot carry; returns how many for which reason.
+
+        linktypes: those that it carries (at most 8). largest, least: bytes, link header included; tag: bytes that an
+        802.1Q tag (0x8100, the outermost) may add to them. Reasons: "linktype", "empty", "short", "long"; a packet
+        has one, the first of these. Marked ones are not counted again."""
     def drop_other_linktypes(self, linktype: int) -> int:
         """Mark the packets of another link type; returns how many."""
     def compact(self) -> None:
@@ -93,6 +99,8 @@ class Cutter:
         """Index the whole records behind `batch.used`. False: sound only up to `damage`."""
     need: int
     """Bytes that the record behind the last whole one takes, as far as known."""
+    limit: int
+    """Largest captured length, in bytes, that a packet like the last one may have."""
     damage: tuple[int, int, int] | None
     """(enum pt_damage, offset in the batch, offending number)."""
     interfaces: list[tuple[int, int, int, int]]
@@ -131,6 +139,3 @@ class Schedule:
         """The next packet begins the capture anew, where the last one ended."""
     last: int
     packets: int
-
-def packet_limit(linktype: int) -> int:
-    """Largest captured length that a record of this link type may say, in bytes."""

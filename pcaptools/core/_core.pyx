@@ -64,6 +64,13 @@ cdef extern from "filter.h" nogil:
     int pt_filter_valid(const pt_instruction *f, uint32_t n)
     uint64_t pt_filter(pt_batch *b, uint16_t linktype, const pt_instruction *f)
 
+cdef extern from "fit.h" nogil:
+    enum: PT_UNFIT_LINKTYPE, PT_UNFIT_EMPTY, PT_UNFIT_SHORT, PT_UNFIT_LONG, PT_UNFITS
+    ctypedef struct pt_carrier:
+        uint16_t linktype[8]
+        uint32_t linktypes, least, largest, tag
+    void pt_mark_unfit(const pt_carrier *c, pt_batch *b, uint32_t start, uint32_t stop, uint64_t *counts)
+
 cdef extern from "pace.h" nogil:
     ctypedef struct pt_pace:
         uint8_t measure, started
@@ -220,11 +227,6 @@ cdef class NativeBatch:
         with nogil:
             pt_compact(&self.c)
 
-    def drop_after(self, size_t keep):
-        cdef size_t k
-        for k in range(keep, self.c.n):
-            self.c.record[k].flags |= PT_DROP
-
     def drop_stale_options(self):
         with nogil:
             pt_drop_stale_options(&self.c)
@@ -239,6 +241,23 @@ cdef class NativeBatch:
         with nogil:
             pt_batch_sums(&self.c, fix, &counts)
         return [counts.header[k] for k in range(PT_SUMS)], [counts.transport[k] for k in range(PT_SUMS)]
+
+    def mark_unfit(self, uint32_t start, uint32_t stop, linktypes, uint32_t largest, uint32_t least, uint32_t tag):
+        cdef pt_carrier carrier
+        cdef uint64_t counts[PT_UNFITS]
+        if stop > self.c.n or start > stop or len(linktypes) > 8:
+            raise ValueError(f"records {start} to {stop} of {self.c.n}, {len(linktypes)} link types of at most 8")
+        carrier.linktypes = len(linktypes)
+        for k, linktype in enumerate(linktypes):
+            carrier.linktype[<int>k] = linktype
+        carrier.largest = largest
+        carrier.least = least
+        carrier.tag = tag
+        memset(counts, 0, sizeof(counts))
+        with nogil:
+            pt_mark_unfit(&carrier, &self.c, start, stop, counts)
+        return {"linktype": counts[PT_UNFIT_LINKTYPE], "empty": counts[PT_UNFIT_EMPTY], "short": counts[PT_UNFIT_SHORT],
+                "long": counts[PT_UNFIT_LONG]}
 
     def drop_other_linktypes(self, uint32_t linktype):
         cdef uint32_t k, dropped = 0
@@ -315,6 +334,10 @@ cdef class Cutter:
     @property
     def need(self):
         return self.c.need
+
+    @property
+    def limit(self):
+        return self.c.limit
 
     @property
     def damage(self):
@@ -460,7 +483,3 @@ cdef class Schedule:
     @property
     def packets(self):
         return self.c.packets
-
-
-def packet_limit(uint16_t linktype):
-    return pt_packet_limit(linktype)

@@ -42,6 +42,11 @@ class Account:
         self._report(message)
 
     @property
+    def missing(self) -> int:
+        """Packets that came in and are in no other book."""
+        return self.packets_in - self.packets_out - sum(self.dropped.values()) - sum(self.failed.values())
+
+    @property
     def status(self) -> int:
         """Exit status: 0 done; 1 done, but not all of it."""
         return 1 if self.problems or self.failed else 0

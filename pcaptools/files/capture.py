@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from pcaptools.core import linktype as link
-from pcaptools.core._core import Cutter, packet_limit
+from pcaptools.core._core import Cutter
 from pcaptools.core.batch import Batch
 from pcaptools.errors import DamagedError, InputError, NotACaptureError
 from pcaptools.files.streams import decompressed, name_of, open_raw, read_head
@@ -166,9 +165,7 @@ class Capture:
     def _damaged_record(self) -> DamagedError:
         assert self._cutter.damage is not None
         kind, at, value = self._cutter.damage
-        interfaces = self.interfaces
-        limit = packet_limit(interfaces[-1][0] if interfaces else link.ETHERNET)
-        return self._damaged(at, _DAMAGE[kind].format(value, limit=limit))
+        return self._damaged(at, _DAMAGE[kind].format(value, limit=self._cutter.limit))
 
     def _damaged(self, at: int, what: str) -> DamagedError:
         return DamagedError(f"{self.name}: packet {self.packets + 1} at offset {self._offset + at}: {what}")

@@ -1,19 +1,9 @@
-from collections.abc import Sequence
-
 from pcaptools.core._core import NativeBatch
 
 def calibrate() -> int:
     """Measure for about 3 ms how long this thread oversleeps: the margin for a Sender, ns.
 
     Sets the timer slack and the time slice of the calling thread to the least: call it in the thread that sends.
-    """
-
-def mark_unfit(batch: NativeBatch, linktypes: Sequence[int], largest: int, least: int, tag: int = 0) -> dict[str, int]:
-    """Mark the packets that a device cannot carry as dropped; returns how many for which reason.
-
-    linktypes: those that it carries (at most 8). largest, least: bytes, link header included; tag: bytes that an
-    802.1Q tag (0x8100, the outermost) may add to them. Reasons: "linktype", "empty", "short", "long"; a packet has
-    one, the first of these.
     """
 
 class Sender:

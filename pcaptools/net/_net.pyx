@@ -5,15 +5,13 @@ import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from pcaptools.core._core cimport NativeBatch, pt_batch
 
 
 cdef extern from "send.h" nogil:
     enum: PT_ERRNOS, PT_SEND_FATAL
-    enum: PT_OTHER_LINKTYPE, PT_EMPTY, PT_TOO_SHORT, PT_TOO_LONG, PT_UNFITS
 
     ctypedef struct pt_sender:
         int error
@@ -21,17 +19,12 @@ cdef extern from "send.h" nogil:
         uint64_t sent, bytes, cut, retried, timed
         uint64_t failed[PT_ERRNOS]
 
-    ctypedef struct pt_carrier:
-        uint16_t linktype[8]
-        uint32_t linktypes, least, largest, tag
-
     void pt_be_prompt()
     int64_t pt_calibrate()
     void pt_sender_init(pt_sender *s, int fd, int64_t margin, int interface)
     int64_t pt_lateness(const pt_sender *s, uint64_t rank)
     int pt_send(pt_sender *s, const pt_batch *b, uint32_t start, uint32_t stop, const int64_t *due, int64_t t0,
                 uint32_t *next)
-    void pt_mark_unfit(const pt_carrier *c, pt_batch *b, uint64_t *counts)
 
 
 def calibrate():
@@ -40,24 +33,6 @@ def calibrate():
         pt_be_prompt()
         margin = pt_calibrate()
     return margin
-
-
-def mark_unfit(NativeBatch batch, linktypes, uint32_t largest, uint32_t least, uint32_t tag=0):
-    cdef pt_carrier carrier
-    cdef uint64_t counts[PT_UNFITS]
-    if len(linktypes) > 8:
-        raise ValueError("at most 8 link types")
-    carrier.linktypes = len(linktypes)
-    for k, linktype in enumerate(linktypes):
-        carrier.linktype[<int>k] = linktype
-    carrier.largest = largest
-    carrier.least = least
-    carrier.tag = tag
-    memset(counts, 0, sizeof(counts))
-    with nogil:
-        pt_mark_unfit(&carrier, &batch.c, counts)
-    return {"linktype": counts[PT_OTHER_LINKTYPE], "empty": counts[PT_EMPTY], "short": counts[PT_TOO_SHORT],
-            "long": counts[PT_TOO_LONG]}
 
 
 cdef class Sender:

@@ -39,7 +39,6 @@ class Injector:
         self,
         device: Device,
         sender: Sender | PcapSender,
-        mark: Callable[..., dict[str, int]],
         close: Callable[[], None],
     ) -> None:
         self.name = device.name
@@ -49,7 +48,6 @@ class Injector:
         self.sender = sender
         self.close = close
         self._device = device
-        self._mark = mark
 
     def __enter__(self) -> Injector:
         return self
@@ -57,15 +55,15 @@ class Injector:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def mark_unfit(self, batch: NativeBatch) -> dict[str, int]:
-        """Mark the packets that the device cannot carry as dropped; returns how many for which reason.
+    def mark_unfit(self, batch: NativeBatch, start: int, stop: int) -> dict[str, int]:
+        """Mark, of records start to stop, those that the device cannot carry; returns how many for which reason.
 
         "linktype": not one of `linktypes`; "empty": no bytes; "short": less than a link header; "long": more than the
         MTU and the link header, and the VLAN tag that Linux grants beyond it (802.1Q, the outermost only).
         """
         device = self._device
         largest = device.mtu + device.header if device.mtu else 0xFFFFFFFF
-        return self._mark(batch, device.linktypes, largest, device.header, device.tag)
+        return batch.mark_unfit(start, stop, device.linktypes, largest, device.header, device.tag)
 
     def send(self, batch: NativeBatch, start: int, stop: int, due: object, t0: int) -> int:
         """Send the records [start, stop); returns the first one not handled: see `_net.Sender.send`.
@@ -95,11 +93,11 @@ def open_device(name: str, *, qdisc_bypass: bool = True, backend: str = DEFAULT_
 
 
 def _open_packet(device: Device, qdisc_bypass: bool) -> Injector:
-    from pcaptools.net._net import Sender, calibrate, mark_unfit
+    from pcaptools.net._net import Sender, calibrate
 
     packets = _packet_socket(device, qdisc_bypass)
     sender = Sender(packets.fileno(), margin_ns=calibrate(), interface=0 if device.header else device.index)
-    return Injector(device, sender, mark_unfit, packets.close)
+    return Injector(device, sender, packets.close)
 
 
 def _packet_socket(device: Device, qdisc_bypass: bool) -> socket.socket:
@@ -129,7 +127,7 @@ def _widen(packets: socket.socket) -> None:
 
 
 def _open_pypcap(device: Device) -> Injector:
-    from pcaptools.net.pypcap import PcapSender, mark_unfit, open_pcap
+    from pcaptools.net.pypcap import PcapSender, open_pcap
 
     sender = PcapSender(open_pcap(device))
-    return Injector(device, sender, mark_unfit, sender.close)
+    return Injector(device, sender, sender.close)

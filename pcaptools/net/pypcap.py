@@ -11,7 +11,6 @@ import errno
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
@@ -69,32 +68,6 @@ def _errno(error: OSError) -> int:
     """The number behind `send: Message too long`, which is all that libpcap passes on."""
     text = _text(error)
     return next((number for number in errno.errorcode if text.endswith(os.strerror(number))), errno.EIO)
-
-
-def mark_unfit(batch: NativeBatch, linktypes: Sequence[int], largest: int, least: int, tag: int = 0) -> dict[str, int]:
-    """As `_net.mark_unfit`."""
-    counts = {"linktype": 0, "empty": 0, "short": 0, "long": 0}
-    for k in range(batch.n):
-        reason = _unfit(batch, k, linktypes, largest, least, tag)
-        if reason:
-            batch.drop(k)
-            counts[reason] += 1
-    return counts
-
-
-def _unfit(batch: NativeBatch, k: int, linktypes: Sequence[int], largest: int, least: int, tag: int) -> str:
-    record = Record._make(batch.record(k))
-    if record.flags & PT_DROP:
-        return ""
-    if batch.linktype(k) not in linktypes:
-        return "linktype"
-    if not record.caplen:
-        return "empty"
-    if record.caplen < least:
-        return "short"
-    if record.caplen > largest and tag and batch.packet(k)[12:14] == b"\x81\0":
-        largest += tag
-    return "long" if record.caplen > largest else ""
 
 
 class PcapSender:

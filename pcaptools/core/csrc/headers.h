@@ -445,6 +445,28 @@ static inline int pt_ipv4_routed(const uint8_t *p, uint32_t options)
     return 0;
 }
 
+/* Bytes of the extension header at p, and what follows it. */
+static inline uint32_t pt_ipv6_extension_size(const uint8_t *p, uint8_t kind, uint8_t *next)
+{
+    *next = p[0];
+    return kind == PT_FRAGMENT_HEADER ? 8 : kind == PT_AH ? (p[1] + 2u) * 4 : (p[1] + 1u) * 8;
+}
+
+/* Steps over an authentication header (RFC 4302) of IPv4. */
+static inline int pt_ipv4_ah(pt_walk *w, pt_layer *l)
+{
+    uint32_t size;
+    uint8_t next;
+    if (w->at + 8 > l->end) return pt_layer_status(l, PT_BAD_LENGTH);
+    if (!pt_has(w, 8)) return pt_layer_status(l, PT_TRUNCATED);
+    size = pt_ipv6_extension_size(w->p + w->at, PT_AH, &next);
+    if (w->at + size > l->end) return pt_layer_status(l, PT_BAD_LENGTH);
+    if (!pt_has(w, size)) return pt_layer_status(l, PT_TRUNCATED);
+    l->protocol = next;
+    w->at += size;
+    return PT_OK;
+}
+
 /* RFC 791. Fills l, and leaves the walk at the transport header. */
 static inline int pt_ipv4(pt_walk *w, pt_layer *l)
 {
@@ -469,6 +491,7 @@ static inline int pt_ipv4(pt_walk *w, pt_layer *l)
     if (header > 20 && pt_ipv4_routed(p, header - 20)) l->flags |= PT_ROUTED;
     w->at += header;
     if (fragment & 0x1fff) return pt_layer_status(l, PT_LATER_FRAGMENT);
+    if (l->protocol == PT_AH && pt_ipv4_ah(w, l) != PT_OK) return l->status;
     l->transport = w->at;
     return pt_layer_status(l, l->end > w->wirelen ? PT_BAD_LENGTH : PT_OK);
 }
@@ -478,13 +501,6 @@ static inline int pt_ipv6_extension(uint8_t next)
 {
     return next == 0 || next == PT_ROUTING || next == PT_FRAGMENT_HEADER || next == PT_AH || next == 60 || next == 135 ||
            next == 139 || next == 140;
-}
-
-/* Bytes of the extension header at p, and what follows it. */
-static inline uint32_t pt_ipv6_extension_size(const uint8_t *p, uint8_t kind, uint8_t *next)
-{
-    *next = p[0];
-    return kind == PT_FRAGMENT_HEADER ? 8 : kind == PT_AH ? (p[1] + 2u) * 4 : (p[1] + 1u) * 8;
 }
 
 /* Whether a routing header of n bytes still leads elsewhere: types 0 (RFC 2460), 2 (RFC 6275), 4 (RFC 8754). */

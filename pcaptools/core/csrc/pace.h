@@ -28,12 +28,16 @@ static inline int64_t pt_scaled(__int128 value, const pt_pace *s)
     return due < 0 ? 0 : (int64_t)due;
 }
 
-/* due[k]: when record k of [from, to) is due, in ns after the start of the replay. */
+/* due[k]: when record k of [from, to) is due, in ns after the start of the replay. Those marked PT_DROP take no time. */
 static inline void pt_pace_batch(pt_pace *s, const pt_batch *b, uint32_t from, uint32_t to, int64_t *due)
 {
     for (uint32_t k = from; k < to; k++) {
         const pt_record *r = &b->record[k];
         int64_t d = 0;
+        if (r->flags & PT_DROP) {
+            due[k] = s->last;
+            continue;
+        }
         if (!s->started) {
             s->started = 1;
             s->first = r->time;

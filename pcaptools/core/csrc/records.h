@@ -217,7 +217,8 @@ static inline int pt_cut_packet(pt_cutter *c, pt_batch *b, const uint8_t *p, uin
         caplen = pt_get32(p + 20, swapped);
         wirelen = pt_get32(p + 24, swapped);
     }
-    if (caplen > pt_packet_limit(i->linktype)) return pt_damaged(c, PT_TOO_LONG, at, caplen);
+    c->limit = pt_packet_limit(i->linktype);
+    if (caplen > c->limit) return pt_damaged(c, PT_TOO_LONG, at, caplen);
     if (caplen > total - header - 4) return pt_damaged(c, PT_BLOCK_TOO_SHORT, at, total);
     r = pt_add_record(b);
     if (!r) return pt_damaged(c, PT_NO_MEMORY, at, 0);

@@ -282,47 +282,4 @@ static inline int pt_send(pt_sender *s, const pt_batch *b, uint32_t start, uint3
     return verdict == PT_SEND_PAUSED && *next == stop ? PT_SEND_DONE : verdict;
 }
 
-/* pt_record.reason of a packet that the device cannot carry */
-enum pt_unfit {
-    PT_FITS,
-    PT_OTHER_LINKTYPE,
-    PT_EMPTY,
-    PT_TOO_SHORT, /* shorter than the link header */
-    PT_TOO_LONG,  /* longer than the MTU and the link header */
-    PT_UNFITS
-};
-
-typedef struct {
-    uint16_t linktype[8];
-    uint32_t linktypes;
-    uint32_t least, largest; /* bytes, link header included */
-    uint32_t tag;            /* bytes that an 802.1Q tag may add */
-} pt_carrier;
-
-static inline enum pt_unfit pt_fits(const pt_carrier *c, const pt_record *r, const uint8_t *data, uint16_t linktype)
-{
-    uint32_t k = 0, largest = c->largest;
-    while (k < c->linktypes && c->linktype[k] != linktype) k++;
-    if (k == c->linktypes) return PT_OTHER_LINKTYPE;
-    if (!r->caplen) return PT_EMPTY;
-    if (r->caplen < c->least) return PT_TOO_SHORT;
-    if (r->caplen > largest && c->tag && r->caplen >= 14 && pt_net16(data + 12) == ETH_P_8021Q) largest += c->tag;
-    return r->caplen > largest ? PT_TOO_LONG : PT_FITS;
-}
-
-/* Mark the packets that the device cannot carry as dropped and count them in counts[enum pt_unfit]. */
-static inline void pt_mark_unfit(const pt_carrier *c, pt_batch *b, uint64_t *counts)
-{
-    for (uint32_t k = 0; k < b->n; k++) {
-        pt_record *r = &b->record[k];
-        enum pt_unfit why;
-        if (r->flags & PT_DROP) continue;
-        why = pt_fits(c, r, b->bytes + r->data, b->interfaces->of[r->interface].linktype);
-        if (why == PT_FITS) continue;
-        r->flags |= PT_DROP;
-        r->reason = (uint8_t)why;
-        counts[why]++;
-    }
-}
-
 #endif
