@@ -21,9 +21,8 @@ TOP = Path(__file__).resolve().parent.parent
 PACKETS, SECONDS = 3000, 3
 MAP = "10.1.0.0/16:192.168.0.0/16"
 MAC = "02:00:00:00:00:02"
-PIPELINE = (
-    f"tarpcap x dump.tgz | pcaprewrite --srcipmap {MAP} --dstipmap {MAP} --enet-dmac {MAC} --fixcsum | pcapreplay -i eth0"
-)
+EDITS = f"--srcipmap {MAP} --dstipmap {MAP} --enet-dmac {MAC} --fixcsum"
+PIPELINE = f"tarpcap x dump.tgz | pcaprewrite {EDITS} | pcapreplay -i eth0"
 SO_TIMESTAMPNS, ETH_P_ALL, PACKET_OUTGOING = 35, 3, 4
 
 Frame = tuple[int, bytes]
@@ -66,8 +65,13 @@ def make_archive() -> None:
     captures.paced("all.pcap", packets=PACKETS, seconds=SECONDS)
     Path("notes.txt").write_text("not a capture\n")
     third = PACKETS // 3
-    for name, options, first in (("a.pcap.gz", [], 0), ("b.pcapng", ["-F", "pcapng"], third), ("c.pcap.zst", ["-F", "nspcap"], 2 * third)):  # fmt: skip
-        cut("all.pcap", "part.pcap", first, first + third)
+    parts: list[tuple[str, list[str]]] = [
+        ("a.pcap.gz", []),
+        ("b.pcapng", ["-F", "pcapng"]),
+        ("c.pcap.zst", ["-F", "nspcap"]),
+    ]
+    for number, (name, options) in enumerate(parts):
+        cut("all.pcap", "part.pcap", number * third, (number + 1) * third)
         subprocess.run(["pcaprewrite", *options, "-w", name, "part.pcap"], check=True)
     with tarfile.open("dump.tgz", "w:gz") as archive:
         for name in ("a.pcap.gz", "notes.txt", "b.pcapng", "c.pcap.zst"):
@@ -125,7 +129,9 @@ def judge(frames: list[Frame]) -> int:
     from pcaptools.files.capture import open_capture
     from pcaptools.files.inputs import sound
 
-    recorded = [record.time for batch in sound(open_capture("all.pcap"), Account(print)) for record in batch.records()]
+    recorded = [
+        record.time for batch in sound(open_capture("all.pcap"), Account(print, print)) for record in batch.records()
+    ]
     with open("arrived.pcap", "wb") as file:
         file.write(struct.pack("=IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1))
         for time, data in frames:
@@ -138,7 +144,9 @@ def judge(frames: list[Frame]) -> int:
     print(f"arrived:  {len(frames)} of {len(recorded)} packets; {mapped} with an address mapped to 192.168.0.0/16")
     print(f"checksums: {right} right, {wrong} wrong")
     if len(frames) == len(recorded):
-        tell_errors([(arrived - frames[0][0]) - (due - recorded[0]) for (arrived, _), due in zip(frames, recorded, strict=True)])
+        tell_errors(
+            [(arrived - frames[0][0]) - (due - recorded[0]) for (arrived, _), due in zip(frames, recorded, strict=True)]
+        )
     return int(wrong > 0 or len(frames) != len(recorded) or mapped != len(recorded))
 
 

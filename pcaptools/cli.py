@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
-    from pcaptools.core.batch import Batch
     from pcaptools.core.pipeline import Account, Transform
-    from pcaptools.files.output import Output
 
     Args = dict[str, Any]
     Value = TypeVar("Value")
@@ -38,7 +36,7 @@ class Command:
 
     def say(self, message: str) -> None:
         """One line on stderr, with the command's name in front."""
-        print(f"{self.name}: {message}", file=sys.stderr)
+        print(f"{self.name}: {printable(message)}", file=sys.stderr)
 
     def warn(self, message: str) -> None:
         """A line that --quiet silences."""
@@ -49,7 +47,7 @@ class Command:
         """The books of this run; a problem is said at once."""
         from pcaptools.core.pipeline import Account
 
-        return Account(self.say)
+        return Account(self.say, self.warn)
 
     def close(self, account: Account) -> int:
         """Say the balance when asked to; returns the exit status."""
@@ -95,6 +93,11 @@ def _format(text: str) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Text with control characters as tar shows them, `\\033`: a name from a file must not drive a terminal."""
+    return "".join(f"\\{ord(c):03o}" if ord(c) < 32 or ord(c) == 127 else c for c in text)
+
+
 def whole(text: str) -> int:
     """A whole number of 0 or more. Raises ValueError."""
     if not text.isascii() or not text.isdigit():
@@ -114,6 +117,8 @@ def run(usage: str, body: Callable[[Command], int], argv: list[str] | None = Non
         return _print(usage.strip())
     if "--version" in asked:
         return _print(f"{name} (pcaptools) {__version__}")
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
         _set_signals()
         return body(Command(name, _parse(usage, argv)))
@@ -131,12 +136,13 @@ def _print(text: str) -> int:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
     return 0
 
 
 def _fail(name: str, message: str, status: int) -> int:
-    print(f"{name}: {message}", file=sys.stderr)
+    first, *more = map(printable, message.splitlines())
+    print(f"{name}: {first}", *more, sep="\n", file=sys.stderr)
     return status
 
 
@@ -144,13 +150,13 @@ def _set_signals() -> None:
     """SIGPIPE kills, as it does cat; SIGTERM and SIGHUP unwind, so that unfinished files are removed."""
     import signal
 
-    def leave(number: int, frame: object) -> None:
+    def end(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, end)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, leave)
+        signal.signal(signal.SIGHUP, end)
 
 
 def _parse(usage: str, argv: list[str]) -> Args:
@@ -167,20 +173,26 @@ def _parse(usage: str, argv: list[str]) -> Args:
 
 def _reason(message: str, usage: str, argv: list[str]) -> str:
     """What is wrong with the arguments, in one line."""
-    known = set()
-    for line in usage.splitlines():
-        if line.lstrip().startswith("-"):
-            known.update(word.split("=")[0].rstrip(",") for word in line.split("  ")[1].split() if word.startswith("-"))
-    for word in argv:
-        if word == "--":
-            break
-        option = word.split("=")[0]
-        if option.startswith("--") and not any(name.startswith(option) for name in known):
+    known = _options(usage)
+    seen: set[str] = set()
+    for word in argv[: argv.index("--")] if "--" in argv else argv:
+        option = word.split("=")[0] if word.startswith("--") else word[:2]
+        if not option.startswith("-") or option == "-":
+            continue
+        full = next((names for names in known if any(name.startswith(option) for name in names)), None)
+        if full is None:
             return f"unknown option {option}"
-        if option.startswith("-") and not option.startswith("--") and len(option) > 1 and option[:2] not in known:
-            return f"unknown option {option[:2]}"
+        if full[-1] in seen:
+            return f"{full[-1]} is given twice"
+        seen.add(full[-1])
     first = message.splitlines()[0] if message else ""
-    return first.rstrip(".") if first and not first.startswith("Usage") else "these arguments do not fit the usage"
+    return first.rstrip(".") if "requires argument" in first else "these arguments do not fit the usage"
+
+
+def _options(usage: str) -> list[list[str]]:
+    """The names of each option, the long one last."""
+    lines = (line.strip().split("  ")[0] for line in usage.splitlines() if line.lstrip().startswith("-"))
+    return [[word.split("=")[0].rstrip(",") for word in line.split()] for line in lines]
 
 
 def leave(status: int) -> None:

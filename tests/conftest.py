@@ -2,6 +2,7 @@
 
 import os
 
+import captures
 import pytest
 
 FORBIDDEN = "skipped, which CI=true forbids: "
@@ -27,3 +28,11 @@ def pytest_make_collect_report(collector):
     report = yield
     _forbid_skip(report)
     return report
+
+
+@pytest.fixture(scope="session")
+def merged(tmp_path_factory):
+    """All sound real captures in one (captures.Merged)."""
+    if not captures.index():
+        pytest.skip(captures.MISSING)
+    return captures.Merged(tmp_path_factory.mktemp("merged"))

@@ -69,7 +69,7 @@ def call(function: Callable[..., Any], *arguments: Any, mtu: int = 1500, timeout
     """
     where = f"{function.__module__}:{function.__qualname__}"
     inside = [sys.executable, __file__, "call", where, json.dumps(arguments)]
-    result = run(inside, mtu=mtu, timeout=timeout)
+    result = run(inside, mtu=mtu, timeout=timeout, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     if result.returncode:
         pytest.fail(f"{where} in a namespace, exit status {result.returncode}:\n{result.stderr[-4000:]}", pytrace=False)
     return json.loads(result.stdout.rpartition("\n")[2])

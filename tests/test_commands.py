@@ -1,12 +1,12 @@
 """End-to-end cases: each tests/commands/*.test is a script, what goes in and what must come out.
 
-    # what it shows
-    --- input NAME          a file in the case's own directory (text)
-    --- needs PROGRAM       skip, saying so, without it
-    --- script              run by bash -o pipefail there; $CAPTURES is where the real captures are
-    --- stdout              expected, line by line; {{...}} is a regular expression
-    --- stderr              the same; none means nothing may be said
-    --- status              0 when not given
+# what it shows
+--- input NAME          a file in the case's own directory (text)
+--- needs PROGRAM       skip, saying so, without it
+--- script              run by bash -o pipefail there; $CAPTURES is where the real captures are
+--- stdout              expected, line by line; {{...}} is a regular expression
+--- stderr              the same; none means nothing may be said
+--- status              0 when not given
 """
 
 import os

@@ -42,7 +42,9 @@ def _pipeline(archive: str, count: int) -> list[tuple[int, str]]:
             "pcapreplay -i pt0 --pps 20000"
         )
         environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-        subprocess.run(["bash", "-o", "pipefail", "-c", command], env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command], env=environment, check=True, stdout=subprocess.DEVNULL
+        )
         return [(frame.time, frame.data.hex()) for frame in receiver.frames(count)]
 
 

@@ -60,7 +60,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _replay(command: cli.Command) -> int:
     from pcaptools.net.inject import open_device
-    from pcaptools.net.privileges import drop_root
 
     args = command.args
     schedule = _schedule(command)
@@ -75,17 +74,33 @@ def _replay(command: cli.Command) -> int:
     with open_device(
         args["--intf1"], qdisc_bypass=not args["--no-qdisc-bypass"], backend=args["--backend"]
     ) as injector:
-        note = drop_root(args["--user"]) if args["--user"] is not None else ""
-        if note:
+        notes = [_become(args["--user"]) if args["--user"] is not None else "", injector.warning]
+        for note in filter(None, notes):
             command.warn(note)
-        if injector.warning:
-            command.warn(injector.warning)
         replay = _Replay(command, injector, schedule, account, transforms)
         try:
             replay.run(loops)
         finally:
             replay.report()
     return command.close(account)
+
+
+# Imported on the way, when root may have been given up: to whom the modules may not be readable.
+LATER = (
+    "contextlib", "json", "threading", "pcaptools.core.pipeline", "pcaptools.engines.merge", "pcaptools.files.inputs",
+    "isal.isal_zlib", "zstandard", "lz4.frame", "lzma", "bz2",
+)  # fmt: skip
+
+
+def _become(user: str) -> str:
+    """Give root up; returns what the user should know of it."""
+    from importlib import import_module
+
+    from pcaptools.net.privileges import drop_root
+
+    for module in LATER:
+        import_module(module)
+    return drop_root(user)
 
 
 def _schedule(command: cli.Command) -> Schedule | None:

@@ -102,6 +102,8 @@ def _tell(command: cli.Command, rewrite: Rewrite, account: Account) -> None:
     counts, sums = rewrite.counts, rewrite.sums
     if counts.get("malformed"):
         account.problem(f"addresses of {counts['malformed']} packets not mapped: no IP header can look like theirs")
+    if counts.get("no_ethernet"):
+        account.problem(f"MAC addresses of {counts['no_ethernet']} packets not set: they have no Ethernet header")
     malformed = sums["header"]["malformed"] + sums["transport"]["malformed"]
     if malformed:
         account.problem(f"{malformed} checksums not recomputed: the lengths in their headers contradict each other")
@@ -110,12 +112,12 @@ def _tell(command: cli.Command, rewrite: Rewrite, account: Account) -> None:
     if counts:
         command.say(
             f"edited {counts['edited']}; addresses matched: {counts['matched'][0]} source, {counts['matched'][1]} "
-            f"destination; not captured: {counts['cut']} packets; without Ethernet header: {counts['no_ethernet']}"
+            f"destination; not captured: {counts['cut']} packets"
         )
     if command.args["--fixcsum"]:
         for kind, title in (("header", "IP header"), ("transport", "transport")):
             found = sums[kind]
             command.say(
-                f"{title} checksums: {found['wrong']} recomputed, {found['right']} were right, not covered by one packet: "
-                f"{found['fragment']} in fragments, {found['snapped']} cut by the snap length"
+                f"{title} checksums: {found['wrong']} recomputed, {found['right']} were right; not all of what they cover "
+                f"was there: {found['fragment']} in fragments, {found['snapped']} cut by the snap length"
             )

@@ -1,8 +1,10 @@
 """tarpcap: captures straight out of tar archives.
 
 Usage:
-  tarpcap (t | tf) [options] [--] [<archive>...]
-  tarpcap (x | xf) [options] [--] [<archive>...]
+  tarpcap t [options] [--] [<archive>...]
+  tarpcap x [options] [--] [<archive>...]
+
+As with tar, f, v and a letter of compression may follow: tarpcap xf dump.tgz.
 
 t lists the captures in tar archives; x writes all of them, in archive order, as one capture to standard output, or as
 they are into a directory. Archives and their members may be plain or compressed (gzip, zstd, lz4, xz, bzip2, by
@@ -40,18 +42,31 @@ PIECE = 1 << 20
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
-    return cli.run(__doc__, _tarpcap, argv)
+    import sys
+
+    return cli.run(__doc__, _tarpcap, _bundled(sys.argv[1:] if argv is None else argv))
+
+
+def _bundled(argv: list[str]) -> list[str]:
+    """Tar's bundled letters: f is what we do anyway, v is --verbose, compression is seen by content."""
+    if not argv or argv[0][:1] not in ("t", "x") or argv[0][1:].strip("fvzjJ"):
+        return argv
+    verbose = ["--verbose"] if "v" in argv[0] else []
+    return [argv[0][0], *verbose, *argv[1:]]
 
 
 def _tarpcap(command: cli.Command) -> int:
     args = command.args
     archives = _Archives(command)
     command.refuse_terminal(args["<archive>"])
-    if args["t"] or args["tf"]:
+    useless = [option for option in ("--filter", "--write", "--format") if args[option] is not None]
+    if args["t"]:
+        if useless or args["--directory"] is not None:
+            raise UsageError(f"t only lists: {(useless or ['--directory'])[0]} does not go with it")
         return archives.list()
     if args["--directory"] is not None:
-        if args["--filter"] or args["--write"] or args["--format"]:
-            raise UsageError("-C writes the captures as they are: -f, -w and -F do not go with it")
+        if useless:
+            raise UsageError(f"-C writes the captures as they are: {useless[0]} does not go with it")
         return archives.extract(args["--directory"])
     return archives.join()
 
@@ -67,6 +82,8 @@ class _Archives:
 
     def members(self) -> Iterator[tuple[str, Member]]:
         """The regular files in all archives, with the name that messages call them."""
+        from functools import partial
+
         from pcaptools.files import archive
         from pcaptools.files.streams import decompressed, name_of, open_raw
 
@@ -75,7 +92,7 @@ class _Archives:
             raw = open_raw(path)
             try:
                 stream = decompressed(raw, name)
-                for member in archive.members(stream, name, lambda problem, name=name: self._problem(name, problem)):
+                for member in archive.members(stream, name, partial(self._problem, name)):
                     if member.kind == "file":
                         yield f"{name}: {member.name}", member
                     else:
@@ -118,7 +135,8 @@ class _Archives:
         for name, member in self.members():
             capture = self._open(member, name)
             if capture:
-                print(self._describe(capture, member) if self.command.verbose else member.name)
+                details = self._describe(capture, member) if self.command.verbose else ""
+                print(details + cli.printable(member.name))
         return self._end()
 
     def _describe(self, capture: Capture, member: Member) -> str:
@@ -128,22 +146,26 @@ class _Archives:
         times = [time for batch in sound(capture, self.account) for time in batch.time_range()]
         links = dict.fromkeys(linktype.name(interface[0]) for interface in capture.interfaces)
         first, last = (_time(min(times)), _time(max(times))) if times else ("-", "-")
-        fields = (capture.format, ",".join(links) or "-", str(capture.packets), first, last, str(member.size), member.name)
-        return "\t".join(fields)
+        fields = (capture.format, ",".join(links) or "-", str(capture.packets), first, last, str(member.size))
+        return "".join(field + "\t" for field in fields)
 
     def extract(self, directory: str) -> int:
         """Write each capture below `directory`."""
         from pcaptools.files.archive import SafeDirectory
         from pcaptools.files.streams import Prefixed, read_head
 
+        extracted = 0
         with SafeDirectory(directory) as target:
             for name, member in self.members():
                 try:
                     head = read_head(member, PIECE)
                     if self._open(Prefixed(head, _Nothing()), name):
                         _copy(member, head, target)
+                        extracted += 1
                 except (DamagedError, OutputError) as error:
                     self.account.problem(f"{name}: {error}")
+        if self.command.verbose:
+            self.command.say(f"{extracted} of {self.captures} captures extracted")
         return self._end()
 
     def join(self) -> int:

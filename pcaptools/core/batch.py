@@ -24,7 +24,7 @@ DEFAULT_CAPACITY = 1 << 20
 """Bytes of a batch's buffer; a larger record makes it grow."""
 
 Record = namedtuple("Record", "time start end data caplen wirelen interface flags reason")
-"""One record of a batch: time in ns since the epoch; offsets and lengths in bytes; interface as numbered by the reader."""
+"""One record of a batch: time in ns since the epoch, offsets and lengths in bytes, interface as the reader counts."""
 
 Layer = namedtuple("Layer", "ip transport end version protocol status flags")
 """One IP layer: offsets from the first byte of the packet, None where there is no such header."""
@@ -55,4 +55,4 @@ class Batch(NativeBatch):
     def headers(self, k: int) -> Where:
         """Where the headers of packet k are. Raises IndexError."""
         *scalars, outer, inner = self.where(k)
-        return Where(*scalars, Layer._make(outer), Layer._make(inner))
+        return Where._make([*scalars, Layer._make(outer), Layer._make(inner)])

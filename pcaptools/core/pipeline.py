@@ -18,7 +18,9 @@ class Account:
     a problem reported by `problem()`, makes the exit status 1.
     """
 
-    def __init__(self, report: Callable[[str], None]) -> None:
+    def __init__(self, report: Callable[[str], None], notice: Callable[[str], None]) -> None:
+        """report: says a problem; notice: says what the user may want to know of a success."""
+        self.notice = notice
         self.packets_in = 0
         self.packets_out = 0
         self.dropped: dict[str, int] = {}

@@ -49,8 +49,7 @@ class ToPcap(Transform):
         self._linktype: int | None = None
         self._fallback: int | None = None
         self._others: dict[int, int] = {}
-        self.inexact = 0
-        """Timestamps that lost digits."""
+        self._inexact = 0
 
     def feed(self, batch: Batch) -> Iterable[Batch]:
         linktypes = batch.linktypes
@@ -64,18 +63,20 @@ class ToPcap(Transform):
         if any(linktype != self._linktype for linktype in linktypes):
             self._count_others(batch)
             batch.drop_other_linktypes(self._linktype)
-        self.inexact += batch.to_pcap(self._nanoseconds)
+        self._inexact += batch.to_pcap(self._nanoseconds)
         yield batch
 
     def finish(self) -> Iterable[Batch]:
         if self._linktype is None and self._fallback is not None:
             yield self._header(self._fallback)
+        if self._inexact:
+            self._account.notice(f"{self._inexact} timestamps lost digits: --format nspcap or pcapng keeps them")
         for linktype, packets in self._others.items():
             self._account.fail(f"of {link.name(linktype)}", packets)
             assert self._linktype is not None
             self._account.problem(
-                f"{packets} packets of {link.name(linktype)} were not written: the output has {link.name(self._linktype)}; "
-                "--format pcapng keeps them all"
+                f"{packets} packets of {link.name(linktype)} were not written: the output has "
+                f"{link.name(self._linktype)}; --format pcapng keeps them all"
             )
 
     def _header(self, linktype: int) -> Batch:

@@ -121,7 +121,8 @@ class Rewrite(Transform):
 
     @property
     def counts(self) -> dict:
-        """Packets edited, cut (addresses not captured), malformed (no possible IP header), no_ethernet; addresses matched."""
+        """Packets edited, cut (addresses not captured), malformed (no IP header can be so), no_ethernet; and
+        matched: addresses that a rule fitted, source and destination."""
         return self._edits.counts if self._edits else {}
 
     def feed(self, batch: Batch) -> Iterable[Batch]:

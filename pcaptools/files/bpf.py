@@ -1,4 +1,4 @@
-"""Filter expressions: libpcap's compiler, called directly. The program runs natively over batches (core/csrc/filter.h)."""
+"""Filter expressions: libpcap's compiler, called directly. The program runs natively (core/csrc/filter.h)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 
 from pcaptools.errors import UsageError
 
-_NAMES = {"darwin": ("libpcap.dylib", "libpcap.A.dylib")}.get(sys.platform, ("libpcap.so.0.8", "libpcap.so.1", "libpcap.so"))
+_NAMES = {"darwin": ("libpcap.dylib", "libpcap.A.dylib")}.get(
+    sys.platform, ("libpcap.so.0.8", "libpcap.so.1", "libpcap.so")
+)
 _NETMASK_UNKNOWN = 0xFFFFFFFF
 _SNAPLEN = 262144
 

@@ -56,7 +56,7 @@ class Capture:
     """
 
     def __init__(self, raw: Any, name: str) -> None:
-        """`raw` is a stream (files/streams.py), plain or compressed. Raises InputError; NotACaptureError if it is none."""
+        """`raw` is a stream (files/streams.py), plain or compressed. Raises InputError, of which NotACaptureError."""
         self.name = name
         self.packets = 0
         self._offset = 0
