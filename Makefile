@@ -33,9 +33,8 @@ all: build
 build: .venv/built
 
 .venv/ready:
-	$(if $(PYTHON),,$(error Python 3.10 or newer is needed; name one with PYTHON=))
-	PYTHON=$(PYTHON) packaging/system-packages build
-	$(PYTHON) -m venv --clear .venv
+	PYTHON=$(or $(PYTHON),python3) packaging/system-packages build
+	$(or $(PYTHON),python3) -m venv --clear .venv
 	$(PIP) install 'setuptools>=68' 'Cython>=3.1' wheel
 	touch $@
 
@@ -93,9 +92,8 @@ dist: .venv/bin/pyproject-build
 # A private environment, and the commands with its interpreter in their first line. Built from a copy, so that
 # "sudo make install" leaves nothing of root's here.
 install:
-	$(if $(PYTHON),,$(error Python 3.10 or newer is needed; name one with PYTHON=))
-	PYTHON=$(PYTHON) packaging/system-packages build
-	$(PYTHON) -m venv --clear $(DESTDIR)$(LIBDIR)
+	PYTHON=$(or $(PYTHON),python3) packaging/system-packages build
+	$(or $(PYTHON),python3) -m venv --clear $(DESTDIR)$(LIBDIR)
 	mkdir $(DESTDIR)$(LIBDIR)/src
 	cp -Rp bin man pcaptools LICENSE README.md pyproject.toml setup.cfg setup.py $(DESTDIR)$(LIBDIR)/src
 	$(DESTDIR)$(LIBDIR)/bin/python -m pip --disable-pip-version-check -q install $(DESTDIR)$(LIBDIR)/src

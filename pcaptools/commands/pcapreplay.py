@@ -17,7 +17,7 @@ Options:
   -L, --limit=N          Stop after N packets.
   -f, --filter=BPF       Send only the packets that match a libpcap filter expression.
   --no-qdisc-bypass      Send through the device's queueing discipline, where captures on this machine see it.
-  --backend=NAME         packet (Linux) or pypcap [default: packet].
+  --backend=NAME         packet (the default on Linux) or pypcap (elsewhere).
   -Z, --user=NAME        Become this user once the device is open.
   --json                 Print the report as one JSON object.
   -q, --quiet            No report and no warnings.
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _replay(command: cli.Command) -> int:
-    from pcaptools.net.inject import open_device
+    from pcaptools.net.inject import DEFAULT_BACKEND, open_device
 
     args = command.args
     schedule = _schedule(command)
@@ -71,9 +71,8 @@ def _replay(command: cli.Command) -> int:
     if args["--intf1"] is None:
         raise UsageError("-i DEVICE is missing: which device shall send?")
     command.refuse_terminal(args["<capture>"])
-    with open_device(
-        args["--intf1"], qdisc_bypass=not args["--no-qdisc-bypass"], backend=args["--backend"]
-    ) as injector:
+    backend = args["--backend"] or DEFAULT_BACKEND
+    with open_device(args["--intf1"], qdisc_bypass=not args["--no-qdisc-bypass"], backend=backend) as injector:
         notes = [_become(args["--user"]) if args["--user"] is not None else "", injector.warning]
         for note in filter(None, notes):
             command.warn(note)

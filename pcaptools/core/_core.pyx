@@ -19,6 +19,7 @@ cdef extern from "records.h" nogil:
     uint32_t pt_packet_limit(uint16_t linktype)
     void pt_set_resolution(pt_interface *i, uint8_t resolution)
     pt_interface *pt_add_interface(pt_interfaces *all)
+    void pt_free_interfaces(pt_interfaces *all)
     int pt_cut(pt_cutter *c, pt_batch *b)
     void pt_compact(pt_batch *b)
     void pt_drop_stale_options(pt_batch *b)
@@ -322,7 +323,7 @@ cdef class Cutter:
             self.c.limit = pt_packet_limit(linktype)
 
     def __dealloc__(self):
-        from_c_free(self.c.interfaces.of)
+        pt_free_interfaces(&self.c.interfaces)
 
     def cut(self, NativeBatch batch):
         cdef int verdict
@@ -356,10 +357,6 @@ cdef class Cutter:
             raise IndexError(f"interface {k} of {self.c.interfaces.n}")
         cdef const pt_interface *i = &self.c.interfaces.of[k]
         return (i.linktype, i.snaplen, i.resolution, i.offset)
-
-
-cdef extern from "stdlib.h":
-    void from_c_free "free"(void *p)
 
 
 cdef int copy_map(pt_map *map, rules) except -1:

@@ -90,10 +90,12 @@ typedef struct {
     uint8_t resolution; /* as in if_tsresol */
 } pt_interface;
 
-/* Of all sections read so far; grows only. A record's interface is an index into it. */
+/* Of all sections read so far; grows only. A record's interface is an index into it. One thread may read on while
+ * another works on batches: what `of` once pointed to stays valid. */
 typedef struct {
     pt_interface *of;
     uint32_t n, room;
+    void *outgrown; /* earlier arrays, each beginning with the address of the one before */
 } pt_interfaces;
 
 typedef struct {

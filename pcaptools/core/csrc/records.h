@@ -103,13 +103,27 @@ static inline pt_interface *pt_add_interface(pt_interfaces *all)
 {
     if (all->n == all->room) {
         uint32_t room = all->room ? all->room * 2 : 8;
-        pt_interface *of = realloc(all->of, room * sizeof *of);
-        if (!of) return NULL;
-        all->of = of;
+        pt_interface *block = malloc((room + 1) * sizeof *block);
+        if (!block) return NULL;
+        memcpy(block, &all->outgrown, sizeof all->outgrown);
+        if (all->n) memcpy(block + 1, all->of, all->n * sizeof *block);
+        all->outgrown = block;
+        all->of = block + 1;
         all->room = room;
     }
     memset(&all->of[all->n], 0, sizeof *all->of);
     return &all->of[all->n++];
+}
+
+static inline void pt_free_interfaces(pt_interfaces *all)
+{
+    void *block = all->outgrown;
+    while (block) {
+        void *before;
+        memcpy(&before, block, sizeof before);
+        free(block);
+        block = before;
+    }
 }
 
 static inline pt_record *pt_add_record(pt_batch *b)
