@@ -67,8 +67,8 @@ def make_archive() -> None:
     third = PACKETS // 3
     parts: list[tuple[str, list[str]]] = [
         ("a.pcap.gz", []),
-        ("b.pcapng", ["-F", "pcapng"]),
-        ("c.pcap.zst", ["-F", "nspcap"]),
+        ("b.pcapng", ["--format", "pcapng"]),
+        ("c.pcap.zst", ["--format", "nspcap"]),
     ]
     for number, (name, options) in enumerate(parts):
         cut("all.pcap", "part.pcap", number * third, (number + 1) * third)

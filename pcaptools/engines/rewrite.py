@@ -1,6 +1,6 @@
 """Editing packets in place: what the options of pcaprewrite mean, and the transform that applies them.
 
-The edits themselves are native (core/csrc/rewrite.h). Checksums always follow an edit incrementally (RFC 1624): a
+The edits themselves are native (core/csrc/edits.h). Checksums always follow an edit incrementally (RFC 1624): a
 right one stays right, a wrong one stays wrong. `fix_checksums` recomputes them, as far as a packet holds all bytes
 that they cover.
 """
@@ -11,7 +11,8 @@ import ipaddress
 from collections import namedtuple
 from collections.abc import Iterable, Sequence
 
-from pcaptools.core._core import Edits
+from pcaptools.core._edits import Job
+from pcaptools.core._edits import resum as _resum
 from pcaptools.core.batch import SUMS, Batch
 from pcaptools.core.pipeline import Transform
 
@@ -90,7 +91,7 @@ def _native(rule: Rule) -> _Rule:
     )
 
 
-def _by_version(rules: Iterable[Rule]) -> tuple[list[_Rule], list[_Rule]]:
+def by_version(rules: Iterable[Rule]) -> tuple[list[_Rule], list[_Rule]]:
     both: tuple[list[_Rule], list[_Rule]] = ([], [])
     for rule in rules:
         both[rule.source.version == 6].append(_native(rule))
@@ -100,7 +101,9 @@ def _by_version(rules: Iterable[Rule]) -> tuple[list[_Rule], list[_Rule]]:
 class Rewrite(Transform):
     """Edit every packet in place.
 
-    source_map, destination_map: rules; source_mac, destination_mac: 6 bytes. `counts` tells what happened.
+    source_map, destination_map: rules; source_mac, destination_mac: 6 bytes. Or `job`, which has all edits that keep
+    lengths (engines/edits.py). resum: packets that the reshaping marked get new
+    checksums. `counts` tells what happened.
     """
 
     def __init__(
@@ -111,10 +114,17 @@ class Rewrite(Transform):
         source_mac: bytes | None = None,
         destination_mac: bytes | None = None,
         fix_checksums: bool = False,
+        job: Job | None = None,
+        resum: bool = False,
     ) -> None:
+        both = (None if mac is None else (mac, mac) for mac in (destination_mac, source_mac))
+        macs = tuple(pair or (None, None) for pair in both)
         edits = bool(source_map or destination_map or source_mac or destination_mac)
-        maps = (_by_version(source_map), _by_version(destination_map))
-        self._edits = Edits(maps, (source_mac, destination_mac)) if edits else None
+        none: tuple[list, list] = ([], [])
+        maps = (by_version(source_map), by_version(destination_map))
+        self._job = job or (Job(maps=maps, pnat=(none, none), both=none, macs=macs) if edits else None)
+        self._out = Batch()
+        self._resum = resum or job is not None
         self._fix = fix_checksums
         self.sums = {"header": dict.fromkeys(SUMS, 0), "transport": dict.fromkeys(SUMS, 0)}
         """What --fixcsum found, before it fixed it."""
@@ -123,11 +133,17 @@ class Rewrite(Transform):
     def counts(self) -> dict:
         """Packets edited, cut (addresses not captured), malformed (no IP header can be so), no_ethernet; and
         matched: addresses that a rule fitted, source and destination."""
-        return self._edits.counts if self._edits else {}
+        names = ("edited", "cut", "malformed", "no_ethernet", "matched")
+        return {name: self._job.counts[name] for name in names} if self._job else {}
 
     def feed(self, batch: Batch) -> Iterable[Batch]:
-        if self._edits:
-            self._edits.apply(batch)
+        if self._job:
+            self._out.clear()
+            if self._job.apply(batch, self._out):
+                self._out.forget_section_length()
+                batch = self._out
+        if self._resum:
+            _resum(batch)
         if self._fix:
             self._fix_checksums(batch)
         batch.drop_stale_options()

@@ -12,21 +12,24 @@ from pcaptools.core.pipeline import Account, Transform
 class Filter(Transform):
     """Keep the packets that a BPF expression matches.
 
-    compile: gives the program for a link type, as bytes (files/bpf.py); called once per link type.
+    compile: gives the program for a link type in a capture of this or the other (True) byte order, as bytes
+    (files/bpf.py); called once for each. Without an account packets are marked only.
     """
 
-    def __init__(self, compile: Callable[[int], bytes], account: Account) -> None:
+    def __init__(self, compile: Callable[[int, bool], bytes], account: Account | None) -> None:
         self._compile = compile
         self._account = account
-        self._programs: dict[int, Program] = {}
+        self._programs: dict[tuple[int, bool], Program] = {}
 
     def feed(self, batch: Batch) -> Iterable[Batch]:
         batch.forget_section_length()
-        for linktype in dict.fromkeys(batch.linktypes):
-            if linktype not in self._programs:
-                self._programs[linktype] = Program(linktype, self._compile(linktype))
-        dropped = sum(program.drop_others(batch) for program in self._programs.values())
-        if dropped:
+        dropped = sum(self._program(linktype, batch.swapped).drop_others(batch) for linktype in set(batch.linktypes))
+        if dropped and self._account:
             self._account.drop("filtered", dropped)
             batch.compact()
         yield batch
+
+    def _program(self, linktype: int, swapped: bool) -> Program:
+        if (linktype, swapped) not in self._programs:
+            self._programs[linktype, swapped] = Program(linktype, self._compile(linktype, swapped))
+        return self._programs[linktype, swapped]

@@ -1,12 +1,16 @@
-/* Edits in place: addresses by map, MAC addresses. Every checksum that covers an edit follows it incrementally. */
+/* Edits in place: addresses, ports, sequence numbers, MAC addresses. Every checksum that covers an edit follows it incrementally. */
 #ifndef PT_REWRITE_H
 #define PT_REWRITE_H
 
-#include "checksums.h"
+#include "anonymize.h"
+#include "leaks.h"
+#include "mangle.h"
+#include "netmap.h"
 
 /* address & mask == from: becomes to | (address & keep). All in memory order; IPv4 uses the first word only. */
 typedef struct {
     uint32_t from[4], mask[4], to[4], keep[4];
+    uint64_t matched;
 } pt_map_rule;
 
 /* The first rule that fits decides. */
@@ -26,6 +30,21 @@ typedef struct {
     uint64_t malformed;     /* packets whose IP header cannot be one */
     uint64_t no_ethernet;   /* packets that have no MAC address to set */
     uint64_t matched[2];    /* addresses that a rule changed or confirmed */
+    /* More ways to map an address, applied in this order after the above; `more` tells that there is one. */
+    uint8_t more;
+    pt_map pnat4[2], pnat6[2]; /* the client's side, the server's side */
+    pt_map both4, both6;
+    pt_netmap *table;
+    uint8_t seeded, skip_broadcast;
+    uint32_t seed;
+    pt_anonymizer *anonymizer;
+    uint8_t s2c;            /* the packet being edited comes from the server */
+    uint8_t no_side;        /* nothing tells whose address it is: ARP and neighbour discovery */
+    uint8_t fields;         /* ports and sequence numbers of quotes too */
+    pt_port_rule *port;
+    uint32_t ports, sequence;
+    uint64_t seen, unmapped, ports_matched; /* addresses; ports */
+    struct pt_leaks *leaks; /* addresses that were changed, to be looked for in payloads */
 } pt_edits;
 
 static inline const pt_map_rule *pt_map_find4(const pt_map *map, uint32_t address)
@@ -46,23 +65,79 @@ static inline const pt_map_rule *pt_map_find6(const pt_map *map, const uint32_t 
     return NULL;
 }
 
+static inline int pt_map_apply(const pt_map *map, int version, uint32_t *address)
+{
+    const uint32_t words = version == 4 ? 1 : 4;
+    pt_map_rule *r = (pt_map_rule *)(version == 4 ? pt_map_find4(map, address[0]) : pt_map_find6(map, address));
+    if (!r) return 0;
+    r->matched++;
+    for (uint32_t w = 0; w < words; w++) address[w] = r->to[w] | (address[w] & r->keep[w]);
+    return 1;
+}
+
+static inline int pt_is_group(const uint8_t *a, int version) { return version == 4 ? a[0] >> 4 == 14 : a[0] == 0xff; }
+
+/* What comes after the lists for one side: pseudo-NAT, lists and tables for both sides, seed, anonymity. */
+static inline int pt_map_more(pt_edits *e, int side, int version, uint32_t *address)
+{
+    const pt_map *pnat = version == 4 ? e->pnat4 : e->pnat6;
+    uint8_t *bytes = (uint8_t *)address;
+    int matched = 0, kept = e->skip_broadcast && pt_is_group(bytes, version);
+    if (!kept && (pnat[0].n || pnat[1].n)) {
+        int which = side ^ e->s2c;
+        int fits = pt_map_apply(&pnat[which], version, address);
+        if (!fits && e->no_side) fits = pt_map_apply(&pnat[!which], version, address);
+        matched |= fits;
+    }
+    matched |= pt_map_apply(version == 4 ? &e->both4 : &e->both6, version, address);
+    if (e->table) matched |= pt_netmap_map(version == 4 ? &e->table->v4 : &e->table->v6, bytes);
+    if (e->seeded && !kept) pt_seed_address(bytes, version, e->seed), matched = 1;
+    if (e->anonymizer) pt_anon(e->anonymizer, bytes, version == 4 ? 4 : 16), matched = 1;
+    return matched;
+}
+
 /* Map the address at a; adds what that changes in a checksum to delta. Returns whether bytes changed. */
 static inline int pt_map_address(pt_edits *e, int side, int version, uint8_t *a, uint64_t *delta)
 {
     const pt_map *map = version == 4 ? &e->v4[side] : &e->v6[side];
     const uint32_t words = version == 4 ? 1 : 4;
-    const pt_map_rule *r;
-    uint32_t old[4], new[4];
-    if (!map->n) return 0;
-    memcpy(old, a, words * 4);
-    r = version == 4 ? pt_map_find4(map, old[0]) : pt_map_find6(map, old);
-    if (!r) return 0;
+    uint32_t old[4] = {0}, new[4], differ = 0;
+    int matched;
+    if (!map->n && !e->more) return 0;
+    if (version == 4) memcpy(old, a, 4);
+    else memcpy(old, a, 16);
+    memcpy(new, old, 16);
+    matched = pt_map_apply(map, version, new);
+    if (e->more) matched |= pt_map_more(e, side, version, new);
+    e->seen++;
+    if (!matched) {
+        e->unmapped++;
+        return 0;
+    }
     e->matched[side]++;
-    for (uint32_t w = 0; w < words; w++) new[w] = r->to[w] | (old[w] & r->keep[w]);
-    if (!memcmp(old, new, words * 4)) return 0;
+    for (int w = 0; w < 4; w++) differ |= old[w] ^ new[w];
+    if (!differ) return 0;
     *delta += pt_delta((const uint8_t *)old, (const uint8_t *)new, words * 4);
-    memcpy(a, new, words * 4);
+    if (e->leaks) pt_leaks_add(e->leaks, a, words * 4);
+    if (version == 4) memcpy(a, new, 4);
+    else memcpy(a, new, 16);
     return 1;
+}
+
+/* Ports of a TCP or UDP header. Returns whether any changed. */
+static inline int pt_rewrite_ports(pt_edits *e, uint8_t *l4, uint64_t *delta)
+{
+    int changed = 0;
+    for (int side = 0; side < 4; side += 2) {
+        uint16_t old = pt_net16(l4 + side), new = pt_new_port(e->port, e->ports, old, &e->ports_matched);
+        uint8_t was[2];
+        if (new == old) continue;
+        memcpy(was, l4 + side, 2);
+        pt_put_net16(l4 + side, new);
+        *delta += pt_delta(was, l4 + side, 2);
+        changed = 1;
+    }
+    return changed;
 }
 
 /* Addresses inside ICMP: the packet that an error quotes is edited as it was itself, with its checksums, as far as
@@ -71,24 +146,38 @@ static inline int pt_rewrite_quote(pt_edits *e, uint8_t *p, uint32_t at, uint32_
 {
     uint32_t header = version == 4 ? 20 : 40, size = version == 4 ? 4 : 16;
     uint32_t source = at + (version == 4 ? 12 : 8), transport, field;
-    uint64_t change = 0;
+    uint64_t change = 0, inside = 0;
+    int changed;
     pt_layer l;
     if (caplen < at + header || p[at] >> 4 != version) return 0;
-    if (!(pt_map_address(e, PT_SOURCE, version, p + source, &change) |
-          pt_map_address(e, PT_DESTINATION, version, p + source + size, &change)))
-        return 0;
-    *delta += change;
-    if (version == 4) {
-        *delta += pt_update(p + at + 10, change, 0);
-        header = (p[at] & 15u) * 4;
-        if (header < 20 || pt_net16(p + at + 6) & 0x1fff) return 1;
-    }
+    e->s2c ^= 1; /* it went the other way */
+    changed = pt_map_address(e, PT_SOURCE, version, p + source, &change);
+    changed |= pt_map_address(e, PT_DESTINATION, version, p + source + size, &change);
+    e->s2c ^= 1;
     l.version = (uint8_t)version;
     l.protocol = p[at + (version == 4 ? 9 : 6)];
-    field = pt_pseudo_field(&l);
+    if (changed && version == 4) *delta += pt_update(p + at + 10, change, 0);
+    *delta += change;
+    if (version == 4) {
+        header = (p[at] & 15u) * 4;
+        if (header < 20 || pt_net16(p + at + 6) & 0x1fff) return changed;
+    }
     transport = at + header;
+    if (e->fields && (l.protocol == PT_TCP || l.protocol == PT_UDP) && caplen >= transport + 8) {
+        if (e->ports) changed |= pt_rewrite_ports(e, p + transport, &inside);
+        if (e->sequence && l.protocol == PT_TCP) {
+            uint8_t old[4];
+            memcpy(old, p + transport + 4, 4);
+            pt_put_net32(p + transport + 4, pt_net32(old) + e->sequence);
+            inside += pt_delta(old, p + transport + 4, 4);
+            changed = 1;
+        }
+        *delta += inside;
+    }
+    if (!changed) return 0;
+    field = pt_pseudo_field(&l);
     if (field && caplen >= transport + field + 2)
-        *delta += pt_update(p + transport + field, change, pt_zero_is_none(&l));
+        *delta += pt_update(p + transport + field, change + inside, pt_zero_is_none(&l));
     return 1;
 }
 
@@ -100,13 +189,16 @@ static inline int pt_rewrite_icmp(pt_edits *e, uint8_t *p, uint32_t caplen, cons
     uint8_t type;
     if (caplen < at + 8) return 0;
     type = p[at];
+    if (l->protocol == PT_ICMP && type == 5 && e->more) changed = pt_map_address(e, PT_DESTINATION, 4, p + at + 4, delta);
     if (l->protocol == PT_ICMP && (type == 3 || type == 4 || type == 5 || type == 11 || type == 12))
-        return pt_rewrite_quote(e, p, at + 8, caplen, 4, delta);
+        return changed | pt_rewrite_quote(e, p, at + 8, caplen, 4, delta);
     if (l->protocol != PT_ICMPV6 || l->version != 6) return 0;
     if (type >= 1 && type <= 4) return pt_rewrite_quote(e, p, at + 8, caplen, 6, delta);
+    e->no_side = 1;
     if ((type == 135 || type == 136 || type == 137) && caplen >= at + 24)
         changed = pt_map_address(e, type == 136 ? PT_SOURCE : PT_DESTINATION, 6, p + at + 8, delta);
     if (type == 137 && caplen >= at + 40) changed |= pt_map_address(e, PT_DESTINATION, 6, p + at + 24, delta);
+    e->no_side = 0;
     return changed;
 }
 
@@ -182,8 +274,11 @@ static inline int pt_rewrite_arp(pt_edits *e, uint8_t *p, uint32_t caplen, uint3
         e->cut++;
         return 0;
     }
+    e->no_side = 1;
     changed = pt_map_address(e, PT_SOURCE, 4, p + sender, &delta);
-    return changed | pt_map_address(e, PT_DESTINATION, 4, p + target, &delta);
+    changed |= pt_map_address(e, PT_DESTINATION, 4, p + target, &delta);
+    e->no_side = 0;
+    return changed;
 }
 
 static inline int pt_set_mac(uint8_t *field, const uint8_t *mac)

@@ -1,0 +1,170 @@
+from collections.abc import Sequence
+from typing import Any
+
+from pcaptools.core._core import NativeBatch
+
+_Rules = tuple[list[tuple[bytes, bytes, bytes, bytes]], list[tuple[bytes, bytes, bytes, bytes]]]
+"""For IPv4 and for IPv6: (from, mask, to, keep), each of 4 or of 16 bytes."""
+
+_Macs = Sequence[Sequence[bytes | None]]
+"""For destination and source, each from the client and from the server: 6 bytes, or None."""
+
+def seed_mix(seed: int) -> tuple[int, int]:
+    """What tcprewrite makes of a seed: (state of its generator, number drawn last)."""
+
+def seed_mac_mask(seed: int) -> bytes:
+    """The six bytes that --enet-mac-seed works with."""
+
+class Tcprewrite:
+    """tcprewrite's edits with all its mistakes. fields: the scalars of pt_tcprewrite (csrc/compat.h) by name."""
+
+    def __init__(
+        self,
+        fields: dict[str, Any],
+        *,
+        maps: Sequence[_Rules],
+        ports: Sequence[tuple[int, int, int]],
+        macs: _Macs,
+        swaps: Sequence[bytes],
+        links: Sequence[bytes],
+        seed: int | None,
+        fuzz: int | None,
+        sequence: int | None,
+        mac_mask: bytes | None,
+        cache: bytes | None,
+    ) -> None: ...
+    def edit(self, batch: NativeBatch, out: NativeBatch, nanoseconds: bool) -> None:
+        """Append the edited packets to `out` as classic pcap records. Raises MemoryError."""
+    out_type: int
+    dropped: int
+    overrun: bool
+    """The capture has more packets than the cache."""
+
+class Anonymizer:
+    """A keyed one-to-one mapping of addresses. key: 16 bytes; mode: enum pt_anonymity; macs: enum pt_mac_anonymity."""
+
+    def __init__(self, key: bytes, mode: int, macs: int) -> None: ...
+    def address(self, data: bytes) -> bytes:
+        """The new form of an address of 4, 16 or (MAC) 6 bytes. Raises ValueError."""
+
+class Table:
+    """A map of networks from text of lines FROM,TO. Raises ValueError, MemoryError."""
+
+    def __init__(self, data: bytes) -> None: ...
+    n: int
+    overlaps: int
+    """Lines that name a network which an earlier one named."""
+
+class Directions:
+    """Remembers of each flow which side is the client."""
+
+    def note(self, batch: NativeBatch) -> None:
+        """Mark the packets that come from servers."""
+
+def note_cached(batch: NativeBatch, cache: bytes) -> None:
+    """The same from a cache, one byte a packet. Raises ValueError."""
+
+class Job:
+    """All edits that keep lengths; the arguments are those of engines/edits.py, in the terms of csrc/edits.h."""
+
+    def __init__(
+        self,
+        *,
+        maps: Sequence[_Rules],
+        pnat: Sequence[_Rules],
+        both: _Rules,
+        table: Table | None = None,
+        seed: int | None = None,
+        anonymizer: Anonymizer | None = None,
+        skip_broadcast: bool = False,
+        which: int = 0,
+        ttl: tuple[int, int] = (0, 0),
+        tos: int = -1,
+        tclass: int = -1,
+        flowlabel: int = -1,
+        ports: Sequence[tuple[int, int, int]] = (),
+        sequence: int = 0,
+        macs: _Macs = ...,
+        swaps: Sequence[bytes] = (),
+        mac_mask: bytes | None = None,
+        mac_keep: int = 0,
+        skip_l2_broadcast: bool = False,
+        fuzz: int | None = None,
+        fuzz_factor: int = 8,
+        payload: int = 0,
+        payload_key: bytes = b"",
+        dns: bool = False,
+        fix_lengths: bool = False,
+        leaks: bool = False,
+        skip_soft: bool = False,
+    ) -> None: ...
+    def apply(self, batch: NativeBatch, out: NativeBatch) -> bool:
+        """Edit in place. True: packets were cut, and what comes out is in `out`. Raises MemoryError."""
+    def address(self, data: bytes) -> bytes:
+        """The new form of an IP address that stands outside of packets."""
+    counts: dict[str, Any]
+    leaked_addresses: tuple[int, int]
+    """Addresses that were looked for in payloads, and those that found no room."""
+    def rule_counts(self) -> list[list[int]]:
+        """How often each rule fitted: source, destination, pseudo-NAT's two, both; IPv4's before IPv6's."""
+    port_counts: list[int]
+
+def resum(batch: NativeBatch) -> None:
+    """Compute the checksums anew of the packets that edits marked so."""
+
+def spare(batch: NativeBatch) -> int:
+    """Packets marked for removal pass unedited instead; returns how many."""
+
+class Shape:
+    """Edits that change lengths. fields: scalars of pt_shape (csrc/shape.h) by name, those left out being off."""
+
+    def __init__(
+        self,
+        fields: dict[str, Any],
+        *,
+        macs: _Macs = ...,
+        links: Sequence[bytes] = (),
+        push: Sequence[int] = (),
+        translate: Sequence[tuple[int, int, int]] = (),
+    ) -> None: ...
+    def apply(self, batch: NativeBatch, out: NativeBatch) -> None:
+        """Build the batch anew in `out`, which is empty. Raises MemoryError."""
+    counts: dict[str, int]
+
+class Choice:
+    """Packets by number (ranges, from 1), time (ns, begin <= time < until) and every so many of them (0: all)."""
+
+    def __init__(self, ranges: Sequence[tuple[int, int]], begin: int, until: int, sample: int) -> None: ...
+    def drop_others(self, batch: NativeBatch) -> int:
+        """Mark the others for removal; returns how many."""
+
+class Duplicates:
+    """What was there within so many packets and ns before; 0: no such limit."""
+
+    def __init__(self, packets: int, time: int) -> None: ...
+    def drop(self, batch: NativeBatch) -> int:
+        """Mark duplicates for removal; returns how many. Raises MemoryError."""
+
+class Retime:
+    """Other times, in ns; scale: (numerator, denominator)."""
+
+    def __init__(
+        self,
+        *,
+        shift: int = 0,
+        scale: tuple[int, int] | None = None,
+        start: int | None = None,
+        monotonic: bool = False,
+        least_gap: int = 0,
+    ) -> None: ...
+    def apply(self, batch: NativeBatch) -> None: ...
+    counts: dict[str, int]
+
+def hold(batch: NativeBatch, held: NativeBatch, out: NativeBatch) -> None:
+    """Append the records of `batch` to `held`, and its other bytes to `out`. Raises MemoryError."""
+
+def release(held: NativeBatch, until: int, out: NativeBatch, rest: NativeBatch) -> None:
+    """Append the records of `held` up to a time to `out`, in order, the others to `rest`. Raises MemoryError."""
+
+def splice(batch: NativeBatch, at: int, size: int, data: bytes) -> None:
+    """Replace bytes that belong to no record; records behind them move. Raises ValueError, MemoryError."""

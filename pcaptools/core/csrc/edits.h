@@ -1,0 +1,569 @@
+/* All edits that keep lengths, of one located batch: one pass, in the order that the manual states. */
+#ifndef PT_EDITS_H
+#define PT_EDITS_H
+
+#include "direction.h"
+#include "rewrite.h"
+#include "shape.h"
+
+enum pt_which { PT_OUTER, PT_INNER, PT_ALL_LAYERS };
+enum pt_payload { PT_PAYLOAD_KEEP, PT_PAYLOAD_ZERO, PT_PAYLOAD_RANDOM, PT_PAYLOAD_DROP };
+enum { PT_NO_CUT = 0x7fffffff, PT_CUT_WIRE = 0x40000000 }; /* pt_job.cut: captured length, and the wire length likewise */
+
+typedef struct {
+    pt_edits e;
+    uint8_t which;              /* IP layers: enum pt_which */
+    uint8_t addresses;          /* something maps addresses */
+    /* fields */
+    uint8_t ttl_mode;
+    uint16_t ttl;
+    int16_t tos, tclass;
+    int32_t flowlabel;
+    uint8_t any_field;
+    /* MAC addresses */
+    uint8_t any_mac, set_mac[2][2], mac[2][2][6]; /* [destination, source][c2s, s2c] */
+    uint8_t (*swap)[12];
+    uint32_t swaps;
+    uint8_t mac_seeded, mac_keep, mac_mask[6], skip_l2_broadcast;
+    /* the rest */
+    uint8_t fuzzing;
+    uint32_t fuzz_state, fuzz_factor;
+    uint8_t payload, dns, fix_lengths;
+    uint64_t payload_key[2], payload_count;
+    uint32_t *cut;              /* per packet of the batch; NULL: nothing can cut */
+    /* what happened */
+    uint8_t relocate, any_cut, skip_soft;
+    uint64_t fuzzed, leaking, dns_mapped, relengthened, macs_changed, fields_changed, soft, soft_dropped, fuzz_dropped;
+} pt_job;
+
+/* ---- one IP layer ---- */
+
+static inline int pt_edit_sequence(pt_job *j, uint8_t *p, uint32_t limit, uint32_t at, uint64_t *delta)
+{
+    uint8_t old[60];
+    uint32_t size = (p[at + 12] >> 4) * 4u, option = at + 20, end;
+    if (size < 20 || at + size > limit) size = 20;
+    end = at + size;
+    memcpy(old, p + at, size);
+    pt_put_net32(p + at + 4, pt_net32(p + at + 4) + j->e.sequence);
+    if (!((p[at + 13] & 2) && !(p[at + 13] & 16))) pt_put_net32(p + at + 8, pt_net32(p + at + 8) + j->e.sequence);
+    while (option + 1 < end && p[option]) { /* SACK: RFC 2018 */
+        uint32_t length = p[option] == 1 ? 1 : p[option + 1];
+        if (!length || (p[option] != 1 && length < 2) || option + length > end) break;
+        if (p[option] == 5)
+            for (uint32_t edge = option + 2; edge + 4 <= option + length; edge += 4)
+                pt_put_net32(p + edge, pt_net32(p + edge) + j->e.sequence);
+        option += length;
+    }
+    *delta += pt_delta(old, p + at, size);
+    return memcmp(old, p + at, size) != 0;
+}
+
+static inline int pt_edit_fields(pt_job *j, uint8_t *p, uint32_t caplen, const pt_layer *l)
+{
+    uint8_t *ip = p + l->ip, old[12];
+    uint32_t limit = caplen < l->end ? caplen : l->end;
+    uint64_t delta = 0;
+    int changed = 0;
+    if (l->status == PT_MALFORMED || caplen < l->ip + (l->version == 4 ? 20 : 40)) return 0;
+    memcpy(old, ip, 12);
+    if (l->version == 4) {
+        if (j->tos >= 0) ip[1] = (uint8_t)j->tos;
+        if (j->ttl_mode && (j->ttl || j->ttl_mode != PT_TTL_SET)) ip[8] = pt_new_ttl(ip[8], j->ttl ? j->ttl_mode : 0, j->ttl);
+        changed = memcmp(old, ip, 10) != 0;
+        if (changed) pt_update(ip + 10, pt_delta(old, ip, 10), 0);
+    } else {
+        if (j->tclass >= 0) pt_put_tclass(ip, (uint8_t)j->tclass);
+        if (j->flowlabel >= 0) pt_put_flowlabel(ip, (uint32_t)j->flowlabel);
+        if (j->ttl_mode && j->ttl) ip[7] = pt_new_ttl(ip[7], j->ttl_mode, j->ttl);
+        changed = memcmp(old, ip, 8) != 0;
+    }
+    if (l->transport == PT_NONE || limit < l->transport + 8) return changed;
+    if (j->e.ports && (l->protocol == PT_TCP || l->protocol == PT_UDP))
+        changed |= pt_rewrite_ports(&j->e, p + l->transport, &delta);
+    if (j->e.sequence && l->protocol == PT_TCP && limit >= l->transport + 20)
+        changed |= pt_edit_sequence(j, p, limit, l->transport, &delta);
+    pt_update_transport(p, limit, l, delta);
+    return changed;
+}
+
+static inline int pt_edit_layer(pt_job *j, uint8_t *p, uint32_t caplen, const pt_layer *l, uint32_t ethernet)
+{
+    const uint32_t destination = l->ip + (l->version == 4 ? 20 : 40);
+    uint8_t group[6];
+    int follows, changed = 0;
+    if (j->any_field) {
+        int some = pt_edit_fields(j, p, caplen, l);
+        changed |= some;
+        j->fields_changed += (uint64_t)some;
+    }
+    if (!j->addresses) return changed;
+    follows = ethernet != PT_NONE && l->status != PT_MALFORMED && caplen >= destination &&
+              pt_group_of(p + l->ip, l->version, group) && !memcmp(p + ethernet, group, 6);
+    changed |= pt_rewrite_layer(&j->e, p, caplen, l);
+    if (follows) pt_group_mac(p + ethernet, p + l->ip, l->version);
+    return changed;
+}
+
+/* ---- tunnels ---- */
+
+/* First byte behind what a transport checksum covers, as far as it was captured. */
+static inline uint32_t pt_covered_end(const uint8_t *p, uint32_t caplen, const pt_layer *l)
+{
+    uint32_t limit = caplen < l->end ? caplen : l->end;
+    if ((l->protocol == PT_UDP || l->protocol == PT_UDPLITE) && l->transport != PT_NONE && limit >= l->transport + 8) {
+        uint32_t said = pt_net16(p + l->transport + 4);
+        if (said >= 8 && said < limit - l->transport) return l->transport + said;
+    }
+    return limit;
+}
+
+/* One's complement sum of what an outer transport header covers; 0 where there is no checksum to follow. */
+static inline uint64_t pt_cover(const uint8_t *p, uint32_t caplen, const pt_layer *l)
+{
+    uint32_t limit = pt_covered_end(p, caplen, l);
+    if (l->transport == PT_NONE || limit <= l->transport) return 0;
+    if (l->protocol == PT_UDP && limit >= l->transport + 8 && (p[l->transport + 6] || p[l->transport + 7]))
+        return pt_sum_bytes(p + l->transport, limit - l->transport);
+    if (l->protocol == PT_GRE && limit >= l->transport + 8 && p[l->transport] & 0x80)
+        return pt_sum_bytes(p + l->transport, limit - l->transport);
+    return 0;
+}
+
+/* Follow a change of what the outer layer carries. */
+static inline void pt_follow_cover(uint8_t *p, uint32_t caplen, const pt_layer *l, uint64_t before)
+{
+    uint64_t after = pt_cover(p, caplen, l);
+    uint16_t old = (uint16_t)~pt_fold(before);
+    if (!before || pt_fold(before) == pt_fold(after)) return;
+    pt_update(p + l->transport + (l->protocol == PT_UDP ? 6 : 4), (uint64_t)old + pt_fold(after), l->protocol == PT_UDP);
+}
+
+static inline int pt_edit_layers(pt_job *j, uint8_t *p, const pt_record *r, uint16_t linktype, const pt_where *o)
+{
+    pt_layer layers[PT_MAX_DEPTH];
+    uint64_t before[PT_MAX_DEPTH];
+    uint32_t depth, network;
+    uint16_t ethertype;
+    int changed = 0;
+    pt_walk w;
+    if (o->depth == 1 || j->which == PT_OUTER) return pt_edit_layer(j, p, r->caplen, &o->outer, o->ethernet);
+    pt_walk_start(&w, p, r->caplen, r->wirelen);
+    depth = pt_layers(&w, linktype, layers, PT_MAX_DEPTH, &network, &ethertype);
+    for (uint32_t k = 0; k < depth; k++) before[k] = pt_cover(p, r->caplen, &layers[k]);
+    for (uint32_t k = depth; k--;) {
+        if (k + 1 < depth) pt_follow_cover(p, r->caplen, &layers[k], before[k]);
+        if (k + 1 == depth || j->which == PT_ALL_LAYERS)
+            changed |= pt_edit_layer(j, p, r->caplen, &layers[k], k ? PT_NONE : o->ethernet);
+    }
+    return changed;
+}
+
+/* ---- MAC addresses ---- */
+
+static inline int pt_fixed_mac(const uint8_t *m)
+{
+    return !memcmp(m, "\xff\xff\xff\xff\xff\xff", 6) || !memcmp(m, "\x01\x00\x5e", 3) || !memcmp(m, "\x33\x33", 2) ||
+           (!memcmp(m, "\x00\x00\x5e\x00", 4) && (m[4] == 1 || m[4] == 2));
+}
+
+static inline void pt_edit_mac(pt_job *j, uint8_t *m, int side)
+{
+    const int way = j->e.s2c;
+    for (uint32_t k = 0; k < j->swaps; k++)
+        if (!memcmp(m, j->swap[k], 6)) memcpy(m, j->swap[k] + 6, 6);
+    if (j->mac_seeded) pt_seed_mac(m, j->mac_mask, j->mac_keep, pt_fixed_mac(m));
+    if (j->e.anonymizer && j->e.anonymizer->macs) pt_anon(j->e.anonymizer, m, 6);
+    if (j->set_mac[side][way] && !(j->skip_l2_broadcast && pt_fixed_mac(m))) memcpy(m, j->mac[side][way], 6);
+}
+
+/* Offsets of the Ethernet headers of a packet, outermost first. */
+static inline uint32_t pt_ethernets(const uint8_t *p, const pt_record *r, uint16_t linktype, uint32_t *found, uint32_t max)
+{
+    uint32_t n = 0, depth = 0;
+    pt_layer l;
+    pt_walk w;
+    pt_walk_start(&w, p, r->caplen, r->wirelen);
+    pt_link_layer(&w, linktype);
+    if (w.ethernet != PT_NONE) found[n++] = w.ethernet;
+    for (int steps = 0; steps < 4 * PT_MAX_SHIM && w.type && n < max; steps++) {
+        w.ethernet = PT_NONE;
+        switch (w.type) {
+        case PT_TYPE_VLAN: case PT_TYPE_QINQ: case PT_TYPE_OLD_QINQ: pt_ethertype(&w, 4); break;
+        case PT_TYPE_LLC: pt_llc(&w); break;
+        case PT_TYPE_MPLS: case PT_TYPE_MPLS_MULTICAST: pt_mpls(&w); break;
+        case PT_TYPE_PPPOE: pt_pppoe(&w); break;
+        case PT_TYPE_PPP: pt_ppp(&w); break;
+        case PT_TYPE_TEB: pt_ethernet(&w); break;
+        default:
+            if (depth++ == PT_MAX_DEPTH || !pt_ip_layer(&w, &l) || l.transport == PT_NONE ||
+                (l.status != PT_OK && l.status != PT_BAD_LENGTH))
+                return n;
+            pt_tunnel(&w, &l);
+        }
+        if (w.ethernet != PT_NONE) found[n++] = w.ethernet;
+    }
+    return n;
+}
+
+/* Hardware addresses inside ARP, neighbour discovery and other link layers, for anonymity. */
+static inline void pt_anon_hardware(pt_job *j, uint8_t *p, const pt_record *r, uint16_t linktype, const pt_where *o)
+{
+    pt_anonymizer *z = j->e.anonymizer;
+    uint32_t at = o->network, limit = r->caplen;
+    const pt_layer *l = &o->inner;
+    if (linktype == 113 && limit >= 16 && pt_net16(p + 4) == 6) pt_anon(z, p + 6, 6);
+    if (linktype == 276 && limit >= 20 && p[11] == 6) pt_anon(z, p + 12, 6);
+    if (linktype == 10 && limit >= 13) pt_anon(z, p + 1, 6), pt_anon(z, p + 7, 6);
+    if (linktype == 105 || linktype == 127) {
+        uint32_t start = linktype == 127 && limit >= 4 ? (uint32_t)p[2] | (uint32_t)p[3] << 8 : 0;
+        for (uint32_t k = 0; k < 3 && start + 10 + 6 * k <= limit; k++) {
+            if (k && (p[start] & 0x0c) == 0x04 && k > 1) break; /* control frames have two at most */
+            pt_anon(z, p + start + 4 + 6 * k, 6);
+        }
+        if (start + 30 <= limit && (p[start] & 0x0c) == 0x08 && (p[start + 1] & 3) == 3) pt_anon(z, p + start + 24, 6);
+    }
+    if (!o->depth && o->ethertype == PT_TYPE_ARP && at != PT_NONE && limit >= at + 28 && p[at + 4] == 6 && p[at + 5] == 4) {
+        pt_anon(z, p + at + 8, 6);
+        pt_anon(z, p + at + 18, 6);
+    }
+    if (!o->depth || l->protocol != PT_ICMPV6 || l->version != 6 || l->transport == PT_NONE) return;
+    if (limit > l->end) limit = l->end;
+    at = l->transport;
+    if (limit < at + 8 || p[at] < 133 || p[at] > 137) return;
+    {
+        static const uint8_t fixed[5] = {8, 16, 24, 24, 40};
+        uint64_t delta = 0;
+        uint32_t option = at + fixed[p[at] - 133];
+        for (; option + 8 <= limit && p[option + 1]; option += p[option + 1] * 8u) { /* RFC 4861 section 4.6.1 */
+            uint8_t old[6];
+            if ((p[option] != 1 && p[option] != 2) || p[option + 1] != 1) continue;
+            memcpy(old, p + option + 2, 6);
+            pt_anon(z, p + option + 2, 6);
+            delta += pt_delta(old, p + option + 2, 6);
+        }
+        pt_update_transport(p, limit, l, delta);
+    }
+}
+
+/* Returns whether any MAC address changed; `none` counts packets without an Ethernet header. */
+static inline int pt_edit_macs(pt_job *j, uint8_t *p, const pt_record *r, uint16_t linktype, const pt_where *o)
+{
+    uint32_t at[PT_MAX_DEPTH + 1], n = 1, first = 0;
+    int changed = 0;
+    uint8_t old[12];
+    at[0] = o->ethernet;
+    if (j->which != PT_OUTER) n = pt_ethernets(p, r, linktype, at, PT_MAX_DEPTH + 1);
+    if (j->which == PT_INNER && n > 1) first = n - 1;
+    if (!n || at[0] == PT_NONE) {
+        if (j->any_mac > 1) j->e.no_ethernet++;
+        n = 0;
+    }
+    for (uint32_t k = first; k < n; k++) {
+        uint8_t *m = p + at[k];
+        if (r->caplen < at[k] + 12) {
+            j->e.cut++;
+            continue;
+        }
+        if (j->any_mac == 3) { /* nothing but set addresses */
+            for (int side = 0; side < 2; side++)
+                if (j->set_mac[side][j->e.s2c]) changed |= pt_set_mac(m + 6 * side, j->mac[side][j->e.s2c]);
+            continue;
+        }
+        memcpy(old, m, 12);
+        pt_edit_mac(j, m, 0);
+        pt_edit_mac(j, m + 6, 1);
+        changed |= memcmp(old, m, 12) != 0;
+    }
+    return changed;
+}
+
+/* ---- payloads ---- */
+
+/* Offset of the first byte that is neither header nor addresses. */
+static inline uint32_t pt_payload_at(const uint8_t *p, uint32_t caplen, const pt_where *o)
+{
+    const pt_layer *l = &o->inner;
+    uint32_t at;
+    if (!o->depth) {
+        at = o->network != PT_NONE ? o->network : o->ethernet != PT_NONE ? o->ethernet + 14 : 0;
+        if (o->ethertype == PT_TYPE_ARP && caplen >= at + 8) at += 8 + 2 * (p[at + 4] + p[at + 5]);
+        return at < caplen ? at : caplen;
+    }
+    at = l->transport;
+    if (at == PT_NONE) {
+        if (l->status != PT_LATER_FRAGMENT) return l->status == PT_TRUNCATED ? caplen : l->ip < caplen ? l->ip : caplen;
+        if (l->version == 4) return l->ip + (p[l->ip] & 15u) * 4;
+        at = l->ip + 40;
+        for (uint8_t next = p[l->ip + 6]; pt_ipv6_extension(next) && at + 8 <= caplen;) {
+            int last = next == PT_FRAGMENT_HEADER;
+            at += pt_ipv6_extension_size(p + at, next, &next);
+            if (last) break;
+        }
+        return at < caplen ? at : caplen;
+    }
+    switch (l->protocol) {
+    case PT_TCP: at += caplen >= at + 13 && p[at + 12] >> 4 > 5 ? (p[at + 12] >> 4) * 4u : 20; break;
+    case PT_SCTP: at += 12; break;
+    case PT_UDP: case PT_UDPLITE: case 2: at += 8; break;
+    case PT_ICMP:
+        at += caplen > at && (p[at] == 3 || p[at] == 4 || p[at] == 5 || p[at] == 11 || p[at] == 12) ? 8 + 28 : 8;
+        break;
+    case PT_ICMPV6:
+        if (caplen > at && p[at] >= 130) at = caplen;
+        else at += caplen > at && p[at] < 128 ? 8 + 48 : 8;
+        break;
+    }
+    return at < caplen ? at : caplen;
+}
+
+/* Change bytes [at, caplen) by `with` and let the transport checksum follow. */
+static inline void pt_overwrite(pt_job *j, uint8_t *p, uint32_t caplen, const pt_where *o, uint32_t at)
+{
+    const pt_layer *l = &o->inner;
+    const int covered = o->depth && l->transport != PT_NONE && l->transport <= at;
+    uint32_t limit = o->depth ? pt_covered_end(p, caplen, l) : 0;
+    uint64_t before = covered && limit > l->transport ? pt_sum_bytes(p + l->transport, limit - l->transport) : 0;
+    uint32_t field = pt_pseudo_field(l);
+    int was_right = covered && l->protocol == PT_SCTP && pt_transport_sum(p, caplen, l, 0) == PT_SUM_RIGHT;
+    if (l->protocol == PT_ICMP || l->protocol == 2) field = 2;
+    if (j->payload == PT_PAYLOAD_ZERO) {
+        memset(p + at, 0, caplen - at);
+    } else {
+        j->payload_count++;
+        for (uint32_t k = at; k < caplen; k += 8) {
+            uint64_t word = pt_siphash(j->payload_key, j->payload_count, k, 0x7061796c);
+            memcpy(p + k, &word, caplen - k < 8 ? caplen - k : 8);
+        }
+    }
+    if (covered && field && limit >= l->transport + field + 2) {
+        uint64_t delta = (uint64_t)(uint16_t)~pt_fold(before) +
+                         pt_fold(pt_sum_bytes(p + l->transport, limit - l->transport));
+        pt_update(p + l->transport + field, delta, pt_zero_is_none(l));
+    }
+    if (was_right) pt_transport_sum(p, caplen, l, 1);
+}
+
+static inline int pt_edit_payload(pt_job *j, uint8_t *p, const pt_record *r, const pt_where *o, uint32_t k)
+{
+    uint32_t at = pt_payload_at(p, r->caplen, o);
+    if (at >= r->caplen) return 0;
+    if (j->payload != PT_PAYLOAD_DROP) pt_overwrite(j, p, r->caplen, o, at);
+    else if (j->cut) j->cut[k] = at, j->any_cut = 1;
+    return 1;
+}
+
+/* A name of DNS (RFC 1035 section 4.1.4) from at on; returns the offset behind it, 0: cut or malformed. */
+static inline uint32_t pt_dns_name(const uint8_t *p, uint32_t at, uint32_t end)
+{
+    while (at < end) {
+        uint8_t n = p[at];
+        if (n == 0) return at + 1;
+        if (n >= 0xc0) return at + 2 <= end ? at + 2 : 0;
+        if (n > 63) return 0;
+        at += n + 1u;
+    }
+    return 0;
+}
+
+/* Addresses in the answers of DNS, LLMNR and mDNS over UDP follow the maps. */
+static inline int pt_edit_dns(pt_job *j, uint8_t *p, uint32_t caplen, const pt_where *o)
+{
+    const pt_layer *l = &o->inner;
+    uint32_t limit = o->depth ? pt_covered_end(p, caplen, l) : 0, at, records;
+    uint64_t before;
+    int changed = 0;
+    uint16_t a, b;
+    if (!o->depth || l->protocol != PT_UDP || l->transport == PT_NONE || limit < l->transport + 20) return 0;
+    a = pt_net16(p + l->transport);
+    b = pt_net16(p + l->transport + 2);
+    if (a != 53 && b != 53 && a != 5353 && b != 5353 && a != 5355 && b != 5355) return 0;
+    before = pt_sum_bytes(p + l->transport, limit - l->transport);
+    at = l->transport + 8;
+    records = pt_net16(p + at + 6) + pt_net16(p + at + 8) + pt_net16(p + at + 10);
+    {
+        uint32_t questions = pt_net16(p + at + 4);
+        at += 12;
+        while (questions-- && at && at < limit) {
+            at = pt_dns_name(p, at, limit);
+            if (at) at += 4;
+        }
+    }
+    for (; records && at && at < limit; records--) {
+        uint32_t length;
+        uint64_t ignored = 0;
+        at = pt_dns_name(p, at, limit);
+        if (!at || at + 10 > limit) break;
+        length = pt_net16(p + at + 8);
+        if (at + 10 + length > limit) break;
+        j->e.no_side = 1;
+        if (pt_net16(p + at) == 1 && length == 4) changed |= pt_map_address(&j->e, PT_DESTINATION, 4, p + at + 10, &ignored);
+        if (pt_net16(p + at) == 28 && length == 16) changed |= pt_map_address(&j->e, PT_DESTINATION, 6, p + at + 10, &ignored);
+        j->e.no_side = 0;
+        at += 10 + length;
+    }
+    if (!changed) return 0;
+    j->dns_mapped++;
+    pt_update(p + l->transport + 6,
+              (uint64_t)(uint16_t)~pt_fold(before) + pt_fold(pt_sum_bytes(p + l->transport, limit - l->transport)), 1);
+    return 1;
+}
+
+/* ---- fuzzing, lengths ---- */
+
+static inline int pt_edit_fuzz(pt_job *j, uint8_t *p, pt_record *r, const pt_where *o, uint32_t k)
+{
+    uint32_t random = pt_tr_random(&j->fuzz_state), at, n, limit = r->caplen, cut = 0;
+    int verdict;
+    if (random % j->fuzz_factor) return 0;
+    if (o->depth && o->inner.end < limit) limit = o->inner.end;
+    at = pt_payload_at(p, limit, o);
+    if (at >= limit) return 0;
+    n = limit - at;
+    if (n <= 1) return 0;
+    verdict = pt_fuzz(p + at, n, n, random, r->wirelen <= r->caplen, r->caplen, &cut);
+    if (verdict == PT_FUZZ_NOTHING) return 0;
+    j->fuzzed++;
+    if (verdict == PT_FUZZ_DROP) r->flags |= PT_DROP, j->fuzz_dropped++;
+    else if (verdict == PT_FUZZ_CUT && j->cut) j->cut[k] = (at + cut) | PT_CUT_WIRE, j->any_cut = 1;
+    else if (verdict == PT_FUZZ_BYTES) r->flags |= PT_RESUM;
+    return 1;
+}
+
+static inline int pt_edit_length(pt_job *j, uint8_t *p, pt_record *r, const pt_layer *l)
+{
+    uint32_t length = r->wirelen - l->ip;
+    uint8_t old[8], *ip = p + l->ip;
+    if (r->wirelen < l->ip || l->status == PT_MALFORMED || l->flags & PT_FRAGMENT || r->caplen < l->ip + 8 || length > 65535) return 0;
+    memcpy(old, ip, 8);
+    if (l->version == 4) pt_put_net16(ip + 2, (uint16_t)length);
+    else if (length >= 40) pt_put_net16(ip + 4, (uint16_t)(length - 40));
+    if (!memcmp(old, ip, 8)) return 0;
+    if (l->version == 4 && r->caplen >= l->ip + 12) pt_update(ip + 10, pt_delta(old, ip, 8), 0);
+    j->relengthened++;
+    j->relocate = 1;
+    r->flags |= PT_RESUM;
+    return 1;
+}
+
+/* ---- the pass ---- */
+
+/* What may change inside of tunnels apart from IP layers: names, hardware addresses, payload. */
+static inline int pt_edit_inside(pt_job *j, uint8_t *p, pt_record *r, uint16_t linktype, const pt_where *o, uint32_t k)
+{
+    int changed = 0;
+    if (j->dns) changed |= pt_edit_dns(j, p, r->caplen, o);
+    if (j->e.anonymizer && j->e.anonymizer->macs) pt_anon_hardware(j, p, r, linktype, o), changed = 1;
+    if (j->payload) changed |= pt_edit_payload(j, p, r, o, k);
+    if (j->any_mac) {
+        int some = pt_edit_macs(j, p, r, linktype, o);
+        changed |= some;
+        j->macs_changed += (uint64_t)some;
+    }
+    return changed;
+}
+
+static inline int pt_edit_tunnel(pt_job *j, uint8_t *p, pt_record *r, uint16_t linktype, const pt_where *o, uint32_t k)
+{
+    pt_layer layers[PT_MAX_DEPTH];
+    uint64_t before[PT_MAX_DEPTH];
+    uint32_t depth, network;
+    uint16_t ethertype;
+    int changed;
+    pt_walk w;
+    pt_walk_start(&w, p, r->caplen, r->wirelen);
+    depth = pt_layers(&w, linktype, layers, PT_MAX_DEPTH, &network, &ethertype);
+    for (uint32_t i = 0; i + 1 < depth; i++) before[i] = pt_cover(p, r->caplen, &layers[i]);
+    changed = pt_edit_inside(j, p, r, linktype, o, k);
+    for (uint32_t i = depth - 1; i--;) pt_follow_cover(p, r->caplen, &layers[i], before[i]);
+    return changed;
+}
+
+/* Edit every packet of a located batch. s2c: which of them come from the server, or NULL. */
+static inline void pt_edit_batch(pt_job *j, pt_batch *b, const uint8_t *s2c)
+{
+    const int inside = j->dns || j->payload || j->any_mac || (j->e.anonymizer && j->e.anonymizer->macs);
+    for (uint32_t k = 0; k < b->n; k++) {
+        pt_record *r = &b->record[k];
+        const pt_where *o = &b->where[k];
+        uint8_t *p = b->bytes + r->data;
+        const uint16_t linktype = b->interfaces->of[r->interface].linktype;
+        const uint64_t before = j->e.malformed + j->e.cut + j->e.no_ethernet;
+        int changed = 0;
+        if (j->cut) j->cut[k] = PT_NO_CUT;
+        if (r->flags & (PT_SKIP | PT_DROP)) continue;
+        j->e.s2c = s2c ? s2c[k] : (r->flags & PT_FROM_SERVER) != 0;
+        if (j->fuzzing) changed |= pt_edit_fuzz(j, p, r, o, k);
+        if (o->depth) changed |= pt_edit_layers(j, p, r, linktype, o);
+        else if (j->addresses && o->ethertype == PT_TYPE_ARP) changed |= pt_rewrite_arp(&j->e, p, r->caplen, o->network);
+        if (inside) changed |= o->depth > 1 ? pt_edit_tunnel(j, p, r, linktype, o, k) : pt_edit_inside(j, p, r, linktype, o, k);
+        if (j->e.leaks && (!j->cut || j->cut[k] == PT_NO_CUT)) {
+            uint32_t at = pt_payload_at(p, r->caplen, o);
+            if (at < r->caplen) j->leaking += (uint64_t)pt_leaks_in(j->e.leaks, p + at, r->caplen - at);
+        }
+        if (j->fix_lengths && o->depth) changed |= pt_edit_length(j, p, r, &o->outer);
+        if (j->e.malformed + j->e.cut + j->e.no_ethernet != before) {
+            j->soft++;
+            if (j->skip_soft) r->flags |= PT_DROP, j->soft_dropped++;
+        }
+        if (!changed) continue;
+        j->e.edited++;
+        r->flags |= PT_EDITED;
+    }
+}
+
+/* Compute the checksums anew of the packets that ask for it. */
+static inline void pt_resum(pt_batch *b)
+{
+    pt_sum_counts ignored;
+    memset(&ignored, 0, sizeof ignored);
+    for (uint32_t k = 0; k < b->n; k++) {
+        pt_record *r = &b->record[k];
+        if (r->flags & PT_RESUM && b->where[k].depth)
+            pt_packet_sums(b->bytes + r->data, r, b->interfaces->of[r->interface].linktype, &b->where[k], 1, &ignored);
+        r->flags &= (uint8_t)~PT_RESUM;
+    }
+}
+
+/* Note which packets of a located batch come from the server. */
+static inline void pt_direct(pt_directions *d, pt_batch *b)
+{
+    for (uint32_t k = 0; k < b->n; k++)
+        if (pt_direction(d, b->bytes + b->record[k].data, b->record[k].caplen, &b->where[k]))
+            b->record[k].flags |= PT_FROM_SERVER;
+}
+
+/* The same from a cache: enum of compat.h's directions. */
+static inline void pt_direct_cached(pt_batch *b, const uint8_t *cache)
+{
+    for (uint32_t k = 0; k < b->n; k++)
+        b->record[k].flags |= (uint8_t)(cache[k] == 2 ? PT_FROM_SERVER : cache[k] == 3 ? PT_SKIP : 0);
+}
+
+/* Build the batch anew in out (empty), each packet cut as its edit wanted. 0: done, -1: no memory. */
+static inline int pt_cut_batch(const pt_batch *b, pt_batch *out, const uint32_t *cut)
+{
+    uint32_t at = 0;
+    out->format = b->format;
+    out->swapped = b->swapped;
+    out->nanoseconds = b->nanoseconds;
+    out->header = b->header;
+    out->swapped_lengths = b->swapped_lengths;
+    out->located = 0;
+    for (uint32_t k = 0; k < b->n; k++) {
+        const pt_record *r = &b->record[k];
+        uint32_t length = cut[k] & ~(uint32_t)PT_CUT_WIRE;
+        pt_made m;
+        m.heads = m.pad = 0;
+        m.resum = 0;
+        m.tail = b->bytes + r->data;
+        m.tails = cut[k] != PT_NO_CUT && length < r->caplen ? length : r->caplen;
+        m.wirelen = cut[k] != PT_NO_CUT && cut[k] & PT_CUT_WIRE ? m.tails : r->wirelen;
+        if (pt_copy_bytes(out, b->bytes + at, r->start - at)) return -1;
+        at = r->end;
+        if (!(r->flags & PT_DROP) && pt_emit(b, r, &m, out)) return -1;
+    }
+    return pt_copy_bytes(out, b->bytes + at, b->used - at);
+}
+
+#endif
