@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+
 from pcaptools.core._core import NativeBatch
 
 def calibrate() -> int:
@@ -7,13 +9,30 @@ def calibrate() -> int:
     """
 
 class Sender:
-    """Sends batches through `fd`, a packet socket bound to its device, which it does not close.
+    """Sends batches through descriptors, which it does not close: packet sockets bound to their devices, connected
+    sockets, or TAP devices.
 
-    margin_ns: how long before a due time sleeping ends and spinning begins. interface: the index of the device
-    when its frames begin with the IP header, else 0.
+    fds: one, or one for each lane: a record goes by its lane when there are several. margin_ns: how long before a due
+    time sleeping ends and spinning begins; spin False: it sleeps to the end. interface: the index of the device when
+    its frames begin with the IP header, else 0; neighbour: the link address that the kernel puts in front of such
+    frames, 6 bytes. way: "sendmmsg" or "write", one packet a call. skip_late: packets later than tolerance_ns are left
+    out, marked as dropped and counted in `skipped`; otherwise sent, and counted in `delayed`. only: the one lane whose
+    records this sender sees to, through its first descriptor; -1: all.
     """
 
-    def __init__(self, fd: int, *, margin_ns: int = 100_000, interface: int = 0) -> None: ...
+    def __init__(
+        self,
+        fds: int | Iterable[int],
+        *,
+        margin_ns: int = 100_000,
+        interface: int = 0,
+        neighbour: bytes | None = None,
+        way: str = "sendmmsg",
+        spin: bool = True,
+        skip_late: bool = False,
+        tolerance_ns: int = 1_000_000,
+        only: int = -1,
+    ) -> None: ...
     def send(self, batch: NativeBatch, start: int, stop: int, due: object, t0: int) -> int:
         """Send the records [start, stop) that are not dropped; returns the index of the first one not handled.
 
@@ -26,8 +45,15 @@ class Sender:
         The GIL is released: nobody else may touch the batch.
 
         Raises OSError (ENETDOWN, ENXIO, ENODEV) when the device went down or away; the counts stay right.
-        Every other refusal by the kernel is counted in `failed`.
+        Every other refusal by the kernel is counted in `failed`, and the record marked as dropped.
         """
+
+    def add_lane(self, fd: int) -> None:
+        """One more descriptor, for the lane behind the last."""
+
+    def lane(self, k: int) -> dict[str, int]:
+        """What became of the packets of lane k: sent, bytes, failed, cut, and tries repeated for ENOBUFS (no_room) and
+        EAGAIN (again)."""
 
     def lateness(self, quantile: float) -> int:
         """How late packets were at most, ns, of that part of the timed ones which was least late; 0 if there are none.
@@ -37,6 +63,28 @@ class Sender:
 
     @property
     def margin_ns(self) -> int: ...
+    @property
+    def lanes(self) -> int: ...
+    @property
+    def alive(self) -> int:
+        """When this sender last read the clock, ns."""
+
+    @property
+    def timed(self) -> int:
+        """Packets sent that had a due time."""
+
+    @property
+    def delayed(self) -> int:
+        """Packets sent later than the tolerance."""
+
+    @property
+    def skipped(self) -> int:
+        """Packets not sent because they were late."""
+
+    @property
+    def unheard(self) -> int:
+        """Datagrams of connected sockets that were refused: nobody listens."""
+
     @property
     def sent(self) -> int: ...
     @property

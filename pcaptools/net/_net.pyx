@@ -5,23 +5,37 @@ import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from pcaptools.core._core cimport NativeBatch, pt_batch
 
 
 cdef extern from "send.h" nogil:
-    enum: PT_ERRNOS, PT_SEND_FATAL
+    enum: PT_ERRNOS, PT_SEND_FATAL, PT_SENDMMSG, PT_WRITE
+
+    ctypedef struct sockaddr_ll:
+        unsigned char sll_halen
+        unsigned char sll_addr[8]
+
+    ctypedef struct pt_lane_of:
+        int fd
+        uint64_t sent, bytes, cut, failed, no_room, again
 
     ctypedef struct pt_sender:
-        int error
-        int64_t margin, latest
-        uint64_t sent, bytes, cut, retried, timed
+        int error, only
+        uint8_t way, spin, skip_late
+        pt_lane_of *lane
+        uint32_t lanes
+        int64_t margin, latest, tolerance, alive
+        uint64_t sent, bytes, cut, retried, timed, delayed, skipped, unheard
         uint64_t failed[PT_ERRNOS]
+        sockaddr_ll to[2]
 
     void pt_be_prompt()
     int64_t pt_calibrate()
-    void pt_sender_init(pt_sender *s, int fd, int64_t margin, int interface)
+    void pt_sender_init(pt_sender *s, pt_lane_of *lane, uint32_t lanes, int64_t margin, int interface)
     int64_t pt_lateness(const pt_sender *s, uint64_t rank)
     int pt_send(pt_sender *s, const pt_batch *b, uint32_t start, uint32_t stop, const int64_t *due, int64_t t0,
                 uint32_t *next)
@@ -38,10 +52,34 @@ def calibrate():
 cdef class Sender:
     cdef pt_sender c
 
-    def __cinit__(self, int fd, *, int64_t margin_ns=100_000, int interface=0):
-        if margin_ns < 0:
+    def __cinit__(self, fds, *, int64_t margin_ns=100_000, int interface=0, neighbour=None, way="sendmmsg",
+                  bint spin=True, bint skip_late=False, int64_t tolerance_ns=1_000_000, int only=-1):
+        cdef const unsigned char *mac
+        cdef pt_lane_of *lane
+        fds = [fds] if isinstance(fds, int) else list(fds)
+        if margin_ns < 0 or tolerance_ns < 0:
             raise ValueError("a margin is not negative")
-        pt_sender_init(&self.c, fd, margin_ns, interface)
+        if not fds or (neighbour is not None and len(neighbour) != 6):
+            raise ValueError("a sender needs a descriptor, a neighbour has 6 bytes")
+        lane = <pt_lane_of *>calloc(len(fds), sizeof(pt_lane_of))
+        if not lane:
+            raise MemoryError()
+        for k, fd in enumerate(fds):
+            lane[<int>k].fd = fd
+        pt_sender_init(&self.c, lane, len(fds), margin_ns, interface)
+        self.c.way = {"sendmmsg": PT_SENDMMSG, "write": PT_WRITE}[way]
+        self.c.spin = spin
+        self.c.skip_late = skip_late
+        self.c.tolerance = tolerance_ns
+        self.c.only = only
+        if neighbour is not None:
+            mac = neighbour
+            for k in range(2):
+                self.c.to[<int>k].sll_halen = 6
+                memcpy(self.c.to[<int>k].sll_addr, mac, 6)
+
+    def __dealloc__(self):
+        free(self.c.lane)
 
     def send(self, NativeBatch batch, uint32_t start, uint32_t stop, due, int64_t t0):
         cdef Py_buffer view
@@ -67,6 +105,23 @@ cdef class Sender:
             raise OSError(self.c.error, os.strerror(self.c.error))
         return next
 
+    def add_lane(self, int fd):
+        cdef pt_lane_of *lane = <pt_lane_of *>calloc(self.c.lanes + 1, sizeof(pt_lane_of))
+        if not lane:
+            raise MemoryError()
+        memcpy(lane, self.c.lane, self.c.lanes * sizeof(pt_lane_of))
+        lane[self.c.lanes].fd = fd
+        free(self.c.lane)
+        self.c.lane = lane
+        self.c.lanes += 1
+
+    def lane(self, uint32_t k):
+        if k >= self.c.lanes:
+            raise IndexError(f"lane {k} of {self.c.lanes}")
+        cdef const pt_lane_of *one = &self.c.lane[k]
+        return {"sent": one.sent, "bytes": one.bytes, "failed": one.failed, "cut": one.cut, "no_room": one.no_room,
+                "again": one.again}
+
     def lateness(self, double quantile):
         if not 0 <= quantile <= 1:
             raise ValueError("a quantile is between 0 and 1")
@@ -78,6 +133,30 @@ cdef class Sender:
     @property
     def margin_ns(self):
         return self.c.margin
+
+    @property
+    def lanes(self):
+        return self.c.lanes
+
+    @property
+    def alive(self):
+        return self.c.alive
+
+    @property
+    def timed(self):
+        return self.c.timed
+
+    @property
+    def delayed(self):
+        return self.c.delayed
+
+    @property
+    def skipped(self):
+        return self.c.skipped
+
+    @property
+    def unheard(self):
+        return self.c.unheard
 
     @property
     def sent(self):

@@ -23,6 +23,7 @@ PT_DROP = 2  # pt_record.flags of core/csrc/batch.h
 
 _SLICE = 20_000_000  # ns: a call returns after that
 _MARGIN = 200_000  # ns: what time.sleep() oversleeps
+_TOLERANCE = 1_000_000  # ns: a packet is late beyond that
 _TRIES = 100  # of a packet that finds no room, 1 ms apart
 _NO_ROOM = (errno.ENOBUFS, errno.EAGAIN, errno.ENOMEM)
 _GONE = (errno.ENETDOWN, errno.ENXIO, errno.ENODEV)
@@ -75,6 +76,7 @@ class PcapSender:
 
     def __init__(self, handle: Any) -> None:
         self.sent = self.sent_bytes = self.cut = self.retried = 0
+        self.timed = self.delayed = self.skipped = self.alive = 0
         self.failed: dict[int, int] = {}
         self._handle = handle
         self._tries = 0
@@ -131,9 +133,18 @@ class PcapSender:
         return 0
 
     def _note_lateness(self, late: int) -> None:
+        self.timed += 1
+        self.delayed += late > _TOLERANCE
+        self.alive = time.monotonic_ns()
         self._latest = max(self._latest, late)
         shift = max(late.bit_length() - 8, 0)
         self._late[(late >> shift << shift) + (1 << shift >> 1)] += 1
+
+    def lane(self, k: int) -> dict[str, int]:
+        """As `_net.Sender.lane`; there is one. Tries are not told apart."""
+        failed = sum(self.failed.values())
+        counts = {"sent": self.sent, "bytes": self.sent_bytes, "failed": failed, "cut": self.cut}
+        return {**counts, "no_room": self.retried, "again": 0}
 
     def lateness(self, quantile: float) -> int:
         """As `_net.Sender.lateness`."""

@@ -1,4 +1,4 @@
-/* The paced sender: records of a batch out of a packet socket, each at its due time on one absolute schedule.
+/* The paced sender: records of a batch out of sockets, each at its due time on one absolute schedule.
  *
  * A packet that is due far away is slept for, the last stretch (the margin, about what the kernel oversleeps) is
  * spun away. Whatever is due at that moment goes out in one sendmmsg. A late packet goes at once and moves no other.
@@ -39,9 +39,30 @@ enum pt_send_status {
     PT_SEND_ON,     /* internal: go on */
 };
 
+enum pt_way {
+    PT_SENDMMSG, /* sockets */
+    PT_WRITE,    /* TAP and TUN devices: one packet a call */
+};
+
+/* Where packets of one lane go, and what became of them. */
 typedef struct {
-    int fd, error;
+    int fd;
+    uint64_t sent, bytes, cut, failed, no_room, again;
+} pt_lane_of;
+
+typedef struct {
+    int error;
+    uint8_t way;               /* enum pt_way */
+    uint8_t spin;              /* spin for the margin; else sleep until the very time */
+    uint8_t skip_late;         /* leave out what is later than `tolerance` */
+    int only;                  /* -1, or the only lane that this sender sees to */
+    pt_lane_of *lane;
+    uint32_t lanes;            /* 1: pt_record.lane is not looked at */
     int64_t margin;            /* ns */
+    int64_t tolerance;         /* ns: a packet is late beyond that */
+    int64_t alive;             /* when the clock was last read */
+    uint64_t delayed, skipped; /* late packets: sent and not sent */
+    uint64_t unheard;          /* datagrams that nobody listened for: told with the next one */
     uint32_t tries;            /* of the packet in front */
     uint64_t sent, bytes;      /* what the kernel took */
     uint64_t cut;              /* of those sent, shorter than they were on the wire */
@@ -73,10 +94,14 @@ static inline int pt_sleep_until(int64_t when)
 
 /* interface: 0, or the index of a device whose frames begin with the IP header, so that nothing in them tells the
  * kernel their protocol. */
-static inline void pt_sender_init(pt_sender *s, int fd, int64_t margin, int interface)
+static inline void pt_sender_init(pt_sender *s, pt_lane_of *lane, uint32_t lanes, int64_t margin, int interface)
 {
     memset(s, 0, sizeof *s);
-    s->fd = fd;
+    s->lane = lane;
+    s->lanes = lanes;
+    s->only = -1;
+    s->spin = 1;
+    s->tolerance = 1000000;
     s->margin = margin;
     s->headerless = interface != 0;
     for (int k = 0; k < 2; k++) {
@@ -112,6 +137,7 @@ static inline void pt_note_lateness(pt_sender *s, int64_t late)
     s->late[pt_bucket((uint64_t)late)]++;
     s->timed++;
     if (late > s->latest) s->latest = late;
+    if (late > s->tolerance) s->delayed++;
 }
 
 /* The least lateness, ns, that `rank` packets do not exceed; 1 <= rank <= timed. */
@@ -168,15 +194,30 @@ static inline int64_t pt_calibrate(void)
     return margin > PT_LARGEST_MARGIN ? PT_LARGEST_MARGIN : margin;
 }
 
-/* Messages for the packets of [k, stop) that are due `elapsed` ns after the start; how many. */
+static inline uint32_t pt_lane_number(const pt_sender *s, const pt_record *r)
+{
+    return s->lanes > 1 && r->lane < s->lanes ? r->lane : 0;
+}
+
+/* Whether this sender has nothing to do with a record. */
+static inline int pt_passes(const pt_sender *s, const pt_record *r)
+{
+    return r->flags & PT_DROP || (s->only >= 0 && r->lane != s->only);
+}
+
+/* Messages for the packets of [k, stop) of one lane that are due `elapsed` ns after the start; how many. */
 static inline uint32_t pt_gather(pt_sender *s, const pt_batch *b, uint32_t k, uint32_t stop, const int64_t *due,
                                  int64_t elapsed)
 {
-    uint32_t n = 0;
+    uint32_t n = 0, lane = 0;
     for (; k < stop && n < PT_CHUNK; k++) {
         const pt_record *r = &b->record[k];
-        if (r->flags & PT_DROP) continue;
+        if (pt_passes(s, r)) continue;
         if (due && due[k] > elapsed) break;
+        if (s->lanes > 1 && s->only < 0) {
+            if (n && pt_lane_number(s, r) != lane) break;
+            lane = pt_lane_number(s, r);
+        }
         s->part[n].iov_base = b->bytes + r->data;
         s->part[n].iov_len = r->caplen;
         if (s->headerless) {
@@ -190,23 +231,30 @@ static inline uint32_t pt_gather(pt_sender *s, const pt_batch *b, uint32_t k, ui
 
 static inline void pt_account(pt_sender *s, const pt_batch *b, uint32_t n, const int64_t *due, int64_t t0)
 {
-    int64_t elapsed = due ? pt_now() - t0 : 0;
+    int64_t elapsed = due ? (s->alive = pt_now()) - t0 : 0;
+    pt_lane_of *lane = &s->lane[s->only >= 0 ? 0 : pt_lane_number(s, &b->record[s->of[0]])];
+    uint64_t bytes = 0, cut = 0;
     for (uint32_t i = 0; i < n; i++) {
         const pt_record *r = &b->record[s->of[i]];
-        s->bytes += r->caplen;
-        s->cut += r->caplen < r->wirelen;
+        bytes += r->caplen;
+        cut += r->caplen < r->wirelen;
         if (due) pt_note_lateness(s, elapsed - due[s->of[i]]);
     }
     s->sent += n;
+    s->bytes += bytes;
+    s->cut += cut;
+    lane->sent += n;
+    lane->bytes += bytes;
+    lane->cut += cut;
     s->tries = 0;
 }
 
 /* PT_SEND_ON when it is time. */
-static inline int pt_wait(const pt_sender *s, int64_t t0, int64_t due, int64_t slice_end)
+static inline int pt_wait(pt_sender *s, int64_t t0, int64_t due, int64_t slice_end)
 {
     int64_t when = due > INT64_MAX - t0 ? INT64_MAX : t0 + due;
     for (;;) {
-        int64_t now = pt_now(), until = when - s->margin;
+        int64_t now = s->alive = pt_now(), until = s->spin ? when - s->margin : when;
         if (now >= when) return PT_SEND_ON;
         if (now >= slice_end) return PT_SEND_PAUSED;
         if (until > slice_end) until = slice_end;
@@ -223,15 +271,20 @@ static inline int pt_back_off(const pt_sender *s)
 
 /* The kernel refused the packet in front; *skip: it is given up. A device that had no room for one packet during all
  * its tries gets one try for each of those behind it, until it takes one. */
-static inline int pt_refused(pt_sender *s, int error, int *skip)
+static inline int pt_refused(pt_sender *s, pt_lane_of *lane, int error, int *skip)
 {
     *skip = 0;
+    lane->no_room += error == ENOBUFS;
+    lane->again += error == EAGAIN;
     switch (error) {
     case EINTR:
         return PT_SEND_PAUSED;
     case ENETDOWN: case ENXIO: case ENODEV: case EBADF: case ENOTSOCK:
         s->error = error;
         return PT_SEND_FATAL;
+    case ECONNREFUSED: /* of a connected socket: it is about an earlier packet */
+        s->unheard++;
+        return PT_SEND_ON;
     case ENOBUFS: case EAGAIN: case ENOMEM:
         if (s->tries < PT_TRIES) {
             int verdict = pt_back_off(s);
@@ -241,42 +294,68 @@ static inline int pt_refused(pt_sender *s, int error, int *skip)
         }
     }
     s->failed[error > 0 && error < PT_ERRNOS ? error : 0]++;
+    lane->failed++;
     *skip = 1;
     return PT_SEND_ON;
 }
 
-/* Hand n messages over; *next: the first record not handled. */
+/* As sendmmsg(2), by a write for each: how many went, or -1 with errno. */
+static inline int pt_write_all(pt_sender *s, int fd, uint32_t n)
+{
+    uint32_t done = 0;
+    while (done < n && write(fd, s->part[done].iov_base, s->part[done].iov_len) >= 0) done++;
+    return done || !n ? (int)done : -1;
+}
+
+/* Hand n messages of one lane over; *next: the first record not handled. */
 static inline int pt_hand_over(pt_sender *s, const pt_batch *b, uint32_t n, const int64_t *due, int64_t t0,
                                uint32_t *next)
 {
-    int skip, verdict, done = sendmmsg(s->fd, s->message, n, 0);
+    pt_lane_of *lane = &s->lane[s->only >= 0 ? 0 : pt_lane_number(s, &b->record[s->of[0]])];
+    int skip, verdict;
+    int done = s->way == PT_WRITE ? pt_write_all(s, lane->fd, n) : sendmmsg(lane->fd, s->message, n, 0);
     if (done > 0) {
         pt_account(s, b, (uint32_t)done, due, t0);
         *next = s->of[done - 1] + 1;
         /* A signal may have cut a blocked call short: nothing but the count tells. */
         return (uint32_t)done < n ? PT_SEND_PAUSED : PT_SEND_ON;
     }
-    verdict = pt_refused(s, done ? errno : EIO, &skip);
+    verdict = pt_refused(s, lane, done ? errno : EIO, &skip);
+    if (skip) b->record[s->of[0]].flags |= PT_DROP;
     *next = s->of[0] + (skip != 0);
     return verdict;
 }
 
+/* Drop what is too late at the front of the records; the first one that is not, or stop. */
+static inline uint32_t pt_skip_late(pt_sender *s, const pt_batch *b, uint32_t k, uint32_t stop, const int64_t *due,
+                                    int64_t elapsed)
+{
+    for (; k < stop && (pt_passes(s, &b->record[k]) || elapsed - due[k] > s->tolerance); k++) {
+        if (pt_passes(s, &b->record[k])) continue;
+        b->record[k].flags |= PT_DROP;
+        s->skipped++;
+    }
+    return k;
+}
+
 /* Send the records [start, stop) that are not dropped. due: for each record of the batch the time at which it is
- * due, ns after t0 (CLOCK_MONOTONIC), or NULL: all of them at once. *next: the first record not handled. */
+ * due, ns after t0 (CLOCK_MONOTONIC), or NULL: all of them at once. *next: the first record not handled. Records that
+ * are given up are marked PT_DROP. */
 static inline int pt_send(pt_sender *s, const pt_batch *b, uint32_t start, uint32_t stop, const int64_t *due, int64_t t0,
                           uint32_t *next)
 {
-    int64_t slice_end = pt_now() + PT_SLICE;
+    int64_t slice_end = (s->alive = pt_now()) + PT_SLICE;
     int verdict = PT_SEND_ON;
     *next = start;
     while (verdict == PT_SEND_ON) {
         uint32_t n;
-        while (*next < stop && b->record[*next].flags & PT_DROP) ++*next;
+        while (*next < stop && pt_passes(s, &b->record[*next])) ++*next;
         if (*next == stop) return PT_SEND_DONE;
         if (due && (verdict = pt_wait(s, t0, due[*next], slice_end)) != PT_SEND_ON) break;
-        int64_t now = pt_now();
+        int64_t now = s->alive = pt_now();
+        if (due && s->skip_late) *next = pt_skip_late(s, b, *next, stop, due, now - t0);
         n = pt_gather(s, b, *next, stop, due, now - t0);
-        verdict = pt_hand_over(s, b, n, due, t0, next);
+        if (n) verdict = pt_hand_over(s, b, n, due, t0, next);
         if (verdict == PT_SEND_ON && now >= slice_end) verdict = PT_SEND_PAUSED;
     }
     return verdict == PT_SEND_PAUSED && *next == stop ? PT_SEND_DONE : verdict;
