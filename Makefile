@@ -13,7 +13,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check -q
 RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 COMMANDS := $(notdir $(wildcard bin/*))
 HEADERS := $(wildcard pcaptools/*/csrc/*.h)
-NATIVE := $(wildcard pcaptools/*/*.pyx pcaptools/*/*.pxd) $(HEADERS)
+NATIVE := $(wildcard pcaptools/*/*.pyx pcaptools/*/*.px[di]) $(HEADERS)
 METADATA := setup.cfg setup.py pyproject.toml $(wildcard bin/*)
 
 LIBDIR := $(PREFIX)/lib/pcaptools
@@ -74,10 +74,15 @@ build/check: tests/native/check.c $(HEADERS)
 	mkdir -p build
 	$(CC) -std=gnu99 -g -O1 -Wall -fsanitize=address,undefined -fno-sanitize-recover=all -Ipcaptools/core/csrc $< -o $@
 
-check-asan: build/check
-	build/check
+build/check-edits: tests/native/edits.c $(HEADERS)
+	mkdir -p build
+	$(CC) -std=gnu99 -g -O1 -Wall -fsanitize=address,undefined -fno-sanitize-recover=all -Ipcaptools/core/csrc $< -o $@
 
-build/fuzz-core: tests/native/fuzz.c $(HEADERS)
+check-asan: build/check build/check-edits
+	build/check
+	ASAN_OPTIONS=detect_leaks=0 build/check-edits
+
+build/fuzz-core: tests/native/fuzz.c tests/native/check.c $(HEADERS)
 	mkdir -p build/fuzz
 	clang -std=gnu99 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Ipcaptools/core/csrc $< -o $@ || \
 		{ echo "make fuzz needs clang with libFuzzer (Debian: clang libclang-rt-dev)" >&2; exit 1; }

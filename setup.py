@@ -3,28 +3,22 @@ from glob import glob
 
 from setuptools import Extension, setup
 
-CORE = "pcaptools/core/csrc"
-NET = "pcaptools/net/csrc"
-CFLAGS = ["-O3", "-fno-strict-aliasing", "-Wall"]
 
-extensions = [
-    Extension(
-        "pcaptools.core._core",
-        ["pcaptools/core/_core.pyx"],
-        include_dirs=[CORE],
-        depends=glob(f"{CORE}/*.h"),
-        extra_compile_args=CFLAGS,
+def extension(room, name):
+    """pcaptools/ROOM/_NAME.pyx with the C headers of its room and of the core."""
+    folders = list(dict.fromkeys(["pcaptools/core/csrc", f"pcaptools/{room}/csrc"]))
+    return Extension(
+        f"pcaptools.{room}._{name}",
+        [f"pcaptools/{room}/_{name}.pyx"],
+        include_dirs=folders,
+        depends=[*glob("pcaptools/core/*.pxd"), *(header for folder in folders for header in glob(f"{folder}/*.h"))],
+        extra_compile_args=["-O3", "-fno-strict-aliasing", "-Wall"],
     )
-]
+
+
+extensions = [extension("core", name) for name in ("core", "edits", "flows", "generate", "info", "merge", "replay")]
+extensions.append(extension("files", "many"))
 if sys.platform == "linux":
-    extensions.append(
-        Extension(
-            "pcaptools.net._net",
-            ["pcaptools/net/_net.pyx"],
-            include_dirs=[CORE, NET],
-            depends=glob(f"{CORE}/*.h") + glob(f"{NET}/*.h"),
-            extra_compile_args=CFLAGS,
-        )
-    )
+    extensions.append(extension("net", "net"))
 
 setup(ext_modules=extensions)

@@ -22,7 +22,7 @@ from measure import Failed, Missing, Row, Run, alternate, command, medians, prog
 HERE = Path(__file__).resolve().parent
 MEMORY = Path("/dev/shm")
 NEEDED_BYTES = 4 << 30
-PACKETS = {"large": 1_000_000, "small": 1_500_000, "paced": 100_000}
+PACKETS = {"large": 1_000_000, "small": 1_500_000, "paced": 100_000, "many": 5_000_000}
 MEMBERS, MEMBER_PACKETS = 8, 64_000
 STARTS_PER_ROUND = 20
 WALL, USER = attrgetter("wall"), attrgetter("user")
@@ -101,6 +101,29 @@ def _rewrite(bench: Bench, kind: str) -> dict[str, list[Run]]:
     return alternate({name: _bind(edit, argv) for name, argv in contenders.items()}, bench.rounds)
 
 
+def rewrite_more(bench: Bench) -> None:
+    """Anonymise small packets against tcprewrite --seed; grow them against an edit in place."""
+    source = str(bench.capture("small"))
+    target = str(bench.directory / "rewritten.pcap")
+    ours = [*bench.ours("pcaprewrite"), source, "-w", target]
+    contenders = {
+        "--anonymize": [*ours, "--anonymize=key"],
+        "tcprewrite --seed": [program("tcprewrite"), "--seed=5", f"--infile={source}", f"--outfile={target}"],
+        "--vlan-push": [*ours, "--vlan-push=5"],
+        "--enet-dmac": [*ours, "--enet-dmac=02:00:00:00:00:02"],
+    }
+
+    def edit(argv: list[str]) -> Run:
+        result = run(argv)
+        os.unlink(target)
+        return result
+
+    walls = medians(alternate({name: _bind(edit, argv) for name, argv in contenders.items()}, bench.rounds), WALL)
+    seed, grow = ("--anonymize", "tcprewrite --seed"), ("--vlan-push", "--enet-dmac")
+    bench.compare("rewrite-anonymize", "wall", "s", {name: walls[name] for name in seed}, {seed[1]: ">= 3"})
+    bench.compare("rewrite-grow", "wall", "s", {name: walls[name] for name in grow}, {grow[1]: "<= 2"})
+
+
 def replay_topspeed(bench: Bench) -> None:
     """Send small packets as fast as possible, against tcpreplay and against a bare sendmmsg loop in C."""
     sender = bench.directory / "sendmmsg"
@@ -142,8 +165,41 @@ def tarpcap(bench: Bench) -> None:
     # One capture comes out: of the members' headers of 24 bytes, one.
     sizes = {"tarpcap": unpacked - 24 * (MEMBERS - 1), "tar xzO": unpacked}
     runs = alternate({name: _bind(extract, argv, sizes[name]) for name, argv in contenders.items()}, bench.rounds)
-    bench.compare("tarpcap", "wall", "s", medians(runs, WALL), {"tar xzO": ">= 2"})
+    bench.compare("tarpcap", "wall", "s", medians(runs, WALL), {"tar xzO": ">= 2.3"})
     bench.compare("tarpcap", "user CPU", "s", medians(runs, USER), {"tar xzO": ""})
+
+
+def tarpcap_merge(bench: Bench) -> None:
+    """Merge the captures of a .tgz by time, with and without a kept index, against taking them out in turn."""
+    archive, unpacked = _archive(bench)
+    target, index = str(bench.directory / "merged"), str(bench.directory / "dump.idx")
+    ours = bench.ours("tarpcap")
+    plain = archive.replace(".tgz", ".tar")
+    run([program("gzip"), "-dc", archive], output=plain)
+    size = unpacked - 24 * (MEMBERS - 1)
+    run([*ours, "m", f"--index={index}", "-w", target, archive])
+    os.unlink(target)
+    contenders = {
+        "m, kept index": ([*ours, "m", f"--index={index}", archive], size),
+        "m": ([*ours, "m", archive], size),
+        "tarpcap x": ([*ours, "x", archive], size),
+        "x of .tar": ([*ours, "x", plain], size),
+        "cat": ([program("cat"), plain], os.path.getsize(plain)),
+    }
+
+    def write(argv: list[str], wanted: int) -> Run:
+        result = run(argv, output=target)
+        _check_size(argv, target, wanted)
+        os.unlink(target)
+        return result
+
+    runs = alternate({name: _bind(write, *contender) for name, contender in contenders.items()}, bench.rounds)
+    wall = medians(runs, WALL)
+    pairs = (("m, kept index", "tarpcap x", "<= 1.6"), ("m", "tarpcap x", "<= 2.7"), ("x of .tar", "cat", ""))
+    for what, peer, bound in pairs:
+        bench.rows.append(Row("tarpcap-m", what, "s", wall[what], peer, wall[peer], bound))
+    peak = max(result.peak for result in runs["m"])
+    bench.rows.append(Row("tarpcap-m", "peak, at most", "MiB", peak / 2**20, bound="<= 200", absolute=True))
 
 
 def _archive(bench: Bench) -> tuple[str, int]:
@@ -191,14 +247,91 @@ def memory(bench: Bench) -> None:
     bench.rows.append(Row("memory", "peak, at most", "MiB", ours.peak / 2**20))
 
 
+def info(bench: Bench) -> None:
+    """Look at a capture, against capinfos: packets only, all figures, compressed, and hashes against hashing alone."""
+    capture = str(bench.capture("small", max(int(PACKETS["many"] * bench.scale), 100)))
+    run([program("gzip"), "-kf", capture])
+    pcapinfo, capinfos = bench.ours("pcapinfo"), program("capinfos")
+    hashing = "import hashlib, sys\nhashes = [hashlib.new(n) for n in ('sha256', 'ripemd160', 'sha1')]\n"
+    hashing += (
+        "with open(sys.argv[1], 'rb') as file:\n while data := file.read(1 << 20):\n  for h in hashes: h.update(data)"
+    )
+    pairs = {
+        "packets": ([*pcapinfo, "-c", capture], "capinfos", [capinfos, "-c", capture], ">= 4"),
+        "all but hashes": ([*pcapinfo, capture], "capinfos", [capinfos, "-tEIFkDcsdluaeyizxon", capture], ">= 4"),
+        "with hashes": ([*pcapinfo, "-A", capture], "hashes alone", [sys.executable, "-c", hashing, capture], "<= 1.3"),
+        "packets of .gz": ([*pcapinfo, "-c", f"{capture}.gz"], "capinfos", [capinfos, "-c", f"{capture}.gz"], ">= 2"),
+    }
+    for what, (ours, peer, theirs, bound) in pairs.items():
+        runs = alternate({"pcapinfo": _bind(run, ours), peer: _bind(run, theirs)}, bench.rounds)
+        bench.compare("info", what, "s", medians(runs, WALL), {peer: bound})
+    peak = run([*pcapinfo, "--json", "--conversations", capture]).peak
+    bench.rows.append(Row("info", "peak, at most", "MiB", peak / 2**20))
+
+
+def dataset(bench: Bench) -> None:
+    """Map 1000 captures: packets for each CPU-second; GopherCap's mapper does 2.8 million."""
+    packets, files = max(int(20_000 * bench.scale), 100), 1000
+    one = bench.capture("small", packets)
+    directory = bench.directory / "dataset"
+    directory.mkdir()
+    for number in range(files):
+        os.link(one, directory / f"{number:04}.pcap")
+    argv = [*bench.ours("pcapinfo"), "--recursive", str(directory), "--workers", "1", "--dump-json", "-"]
+    runs = alternate({"pcapinfo": _bind(run, argv)}, bench.rounds)
+    used = medians(runs, WALL)["pcapinfo"]  # of one process: at least its CPU
+    gophercap = packets * files / 2.8e6
+    bench.rows.append(Row("dataset", "wall", "s", used, "gopherCap's CPU", gophercap, ">= 5"))
+    shutil.rmtree(directory)
+
+
+def split_flows(bench: Bench) -> None:
+    """Split 50 000 flows, against making the same files and nothing else, and against PcapSplitter if it is there."""
+    packets = max(int(1_100_000 * bench.scale), 1000)
+    source, target = bench.directory / "flows.pcap", bench.directory / "flows"
+    run([*bench.ours("pcapgen"), "mix", "-n", str(packets), "--flows", str(packets // 22), "-w", str(source)])
+    bare, sizes = bench.directory / "files", bench.directory / "sizes"
+    run([program("cc"), "-O2", "-o", str(bare), str(HERE / "files.c")])
+    ours = [*bench.ours("pcapsplit-flows"), "-d", str(target), str(source)]
+    run(ours)
+    sizes.write_text("\n".join(str(path.stat().st_size) for path in target.iterdir()) + "\n")
+    shutil.rmtree(target)
+    contenders = {"pcapsplit-flows": ours, "the files alone": [str(bare), str(target), str(sizes)]}
+    bounds = {"the files alone": "<= 1.4"}
+    splitter = shutil.which("PcapSplitter")
+    if splitter:
+        contenders["PcapSplitter"] = [splitter, "-f", str(source), "-o", str(target), "-m", "connection"]
+        bounds["PcapSplitter"] = ">= 2.5"
+
+    def write(argv: list[str]) -> Run:
+        target.mkdir()
+        result = run(argv)
+        shutil.rmtree(target)
+        return result
+
+    runs = alternate({name: _bind(write, argv) for name, argv in contenders.items()}, bench.rounds)
+    bench.compare("split-flows", "wall", "s", medians(runs, WALL), bounds)
+    listing = alternate({"--list": lambda: run([*ours[:-3], "--list", str(source)])}, bench.rounds)
+    values = medians(listing, WALL) | medians(runs, WALL)
+    bench.compare(
+        "split-flows", "--list, wall", "s", values, {"PcapSplitter": ">= 8"} if splitter else {"the files alone": ""}
+    )
+    source.unlink()
+
+
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "rewrite-large": rewrite_large,
     "memory": memory,
     "rewrite-small": rewrite_small,
+    "rewrite-more": rewrite_more,
     "replay-topspeed": replay_topspeed,
     "replay-schedule": replay_schedule,
     "tarpcap": tarpcap,
+    "tarpcap-m": tarpcap_merge,
+    "split-flows": split_flows,
     "startup": startup,
+    "info": info,
+    "dataset": dataset,
 }
 
 

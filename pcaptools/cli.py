@@ -69,17 +69,16 @@ class Command:
         """The value of --format: `pcap`, `nspcap`, `pcapng`, or None."""
         return self.value("--format", _format)
 
-    def filter(self, account: Account) -> list[Transform]:
-        """The transform that -f asks for; the expression is checked now, not at the first packet."""
+    def filter(self, account: Account | None) -> list[Transform]:
+        """The transform that -f asks for; the expression is compiled for each link type that comes. Without an account
+        it marks only."""
         expression = self.args.get("--filter")
         if expression is None:
             return []
-        from pcaptools.core.linktype import ETHERNET
         from pcaptools.engines.select import Filter
         from pcaptools.files.bpf import compile_filter
 
-        compile_filter(expression, ETHERNET)
-        return [Filter(lambda linktype: compile_filter(expression, linktype), account)]
+        return [Filter(lambda linktype, swapped: compile_filter(expression, linktype, swapped), account)]
 
     def refuse_terminal(self, paths: list[str]) -> None:
         """Nobody types a capture: say so instead of waiting. Raises UsageError."""
@@ -105,8 +104,14 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def run(usage: str, body: Callable[[Command], int], argv: list[str] | None = None) -> int:
-    """Run a command: `usage` is its docstring, `body` does the work and returns the exit status.
+def run(
+    usage: str,
+    body: Callable[[Command], int],
+    argv: list[str] | None = None,
+    prepare: Callable[[list[str]], list[str]] | None = None,
+) -> int:
+    """Run a command: `usage` is its docstring, `body` does the work and returns the exit status. `prepare` may change
+    the arguments first.
 
     Help and version are answered before docopt is imported.
     """
@@ -121,6 +126,8 @@ def run(usage: str, body: Callable[[Command], int], argv: list[str] | None = Non
         sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
         _set_signals()
+        if prepare:
+            argv = prepare(argv)
         return body(Command(name, _parse(usage, argv)))
     except PcaptoolsError as error:
         return _fail(name, str(error), error.status)
@@ -163,12 +170,45 @@ def _parse(usage: str, argv: list[str]) -> Args:
     """Arguments by their usage names. Raises UsageError in our words, not docopt's."""
     import docopt
 
+    shorter, absent = _reduced(usage, argv)
     try:
-        return dict(docopt.docopt(usage, argv, default_help=False))
+        return {**absent, **docopt.docopt(shorter, argv, default_help=False)}
     except docopt.DocoptExit as error:
         name = usage.split(":", 1)[0].strip()
         reason = _reason(str(error), usage, argv)
         raise UsageError(f"{reason}\nTry '{name} --help'.") from None
+
+
+MANY = 40
+"""Options from which on docopt, whose time grows with their square, is shown only those that the arguments can mean."""
+
+
+def _reduced(usage: str, argv: list[str]) -> tuple[str, Args]:
+    """A usage text with the options that can be meant, and the values of all others."""
+    head, found, described = usage.partition("\nOptions:\n")
+    lines = described.splitlines()
+    if not found or sum(line.lstrip().startswith("-") for line in lines) < MANY:
+        return usage, {}
+    words = [word.split("=")[0] for word in (argv[: argv.index("--")] if "--" in argv else argv)]
+    letters = {letter for word in words if word[:1] == "-" != word[1:2] for letter in word[1:]}
+    names = tuple(word for word in words if word.startswith("--"))
+    absent: Args = {}
+    kept, wanted = [], True
+    for line in lines:
+        if line.lstrip().startswith("-"):
+            option = line.strip().split("  ")[0]
+            long, equals, argument = option.split()[-1].partition("=")
+            wanted = (
+                "[default:" in line or (option[1] != "-" and option[1] in letters) or any(map(long.startswith, names))
+            )
+            if not wanted:
+                repeated = f" [{long} {argument} ...]"
+                absent[long] = ([] if repeated in head else None) if equals else False
+                head = head.replace(repeated, "")
+        if wanted:
+            kept.append(line)
+    start = head.index("Usage:")
+    return f"{head[start:].partition(chr(10) * 2)[0]}\n\nOptions:\n" + "\n".join(kept), absent
 
 
 def _reason(message: str, usage: str, argv: list[str]) -> str:

@@ -31,6 +31,10 @@ class DeviceError(PcaptoolsError):
 
 
 class DamagedError(PcaptoolsError):
-    """An input that is sound up to a point: everything before it has been delivered."""
+    """An input that is sound up to a point: everything before it has been delivered.
+
+    offset: where it is damaged, in bytes of the (decompressed) input; None where only the compressed place is known.
+    """
 
     status = 1
+    offset: int | None = None

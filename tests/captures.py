@@ -40,7 +40,9 @@ def pseudo(source: bytes, target: bytes, protocol: int, length: int) -> bytes:
     return source + target + struct.pack(">IHH", length, 0, protocol)
 
 
-def summed(data: bytes, field: int, pseudo_header: bytes = b"", *, covered: int | None = None, udp: bool = False) -> bytes:
+def summed(
+    data: bytes, field: int, pseudo_header: bytes = b"", *, covered: int | None = None, udp: bool = False
+) -> bytes:
     """data with the right checksum at offset field."""
     data = data[:field] + b"\0\0" + data[field + 2 :]
     value = checksum(pseudo_header + data[:covered])
@@ -51,7 +53,9 @@ def ether(payload: bytes, ethertype: int = 0x0800, macs: bytes = MACS) -> bytes:
     return macs + struct.pack(">H", ethertype) + payload
 
 
-def ipv4(payload, protocol, source=SOURCE4, target=TARGET4, *, options=b"", fragment=0, length=None, ident=0x1234) -> bytes:
+def ipv4(
+    payload, protocol, source=SOURCE4, target=TARGET4, *, options=b"", fragment=0, length=None, ident=0x1234
+) -> bytes:
     """An IPv4 packet; fragment is the flags and offset field, length what its length field says if not the truth."""
     words = 5 + len(options) // 4
     length = words * 4 + len(payload) if length is None else length
@@ -146,7 +150,9 @@ class PcapngBlocks:
     def section(self, options: bytes = b"", *, version=(1, 0), length: int = -1) -> bytes:
         return self.block(0x0A0D0D0A, self.pack("IHHq", 0x1A2B3C4D, *version, length) + options)
 
-    def interface(self, linktype: int = 1, snaplen: int = 0, resolution=None, offset=None, options: bytes = b"") -> bytes:
+    def interface(
+        self, linktype: int = 1, snaplen: int = 0, resolution=None, offset=None, options: bytes = b""
+    ) -> bytes:
         if resolution is not None:
             options += self.option(9, bytes([resolution]))
         if offset is not None:
@@ -154,7 +160,9 @@ class PcapngBlocks:
         return self.block(1, self.pack("HHI", linktype, 0, snaplen) + options + (self.option(0) if options else b""))
 
     def packet(self, data: bytes, interface: int = 0, ticks: int = 0, wire=None, options: bytes = b"") -> bytes:
-        head = self.pack("IIIII", interface, ticks >> 32, ticks & 0xFFFFFFFF, len(data), len(data) if wire is None else wire)
+        head = self.pack(
+            "IIIII", interface, ticks >> 32, ticks & 0xFFFFFFFF, len(data), len(data) if wire is None else wire
+        )
         return self.block(6, head + padded(data) + options)
 
     def old_packet(self, data: bytes, interface: int = 0, ticks: int = 0, wire=None, drops: int = 0) -> bytes:
@@ -266,7 +274,9 @@ def tshark(path, fields: tuple[str, ...], *options: str) -> list[dict[str, list[
         command += ["-e", field]
     for preference in _PREFERENCES:
         command += ["-o", preference]
-    run = subprocess.run([*command, *options], capture_output=True, text=True, env={**os.environ, "TZ": "UTC"}, check=False)
+    run = subprocess.run(
+        [*command, *options], capture_output=True, text=True, env={**os.environ, "TZ": "UTC"}, check=False
+    )
     rows = [line.split("\t") for line in run.stdout.splitlines()]
     return [{f: v.split(";") if v else [] for f, v in zip(fields, row, strict=True)} for row in rows]
 

@@ -33,7 +33,9 @@ NOISE = random.Random(7).randbytes(2000)
 
 def verdicts(batch, fix: bool = False) -> tuple[list[str], list[str]]:
     """What was found of the IP header and of the transport checksums, a word each."""
-    header, transport = ([name for name, n in zip(SUMS, counts, strict=True) for _ in range(n)] for counts in batch.sums(fix))
+    header, transport = (
+        [name for name, n in zip(SUMS, counts, strict=True) for _ in range(n)] for counts in batch.sums(fix)
+    )
     return header, transport
 
 
@@ -285,7 +287,7 @@ def dpkt_packets(count: int):
             segment, protocol = dpkt.icmp.ICMP(type=8, data=dpkt.icmp.ICMP.Echo(id=1, seq=2, data=data)), 1
         else:
             segment, protocol = dpkt.icmp6.ICMP6(type=128, data=dpkt.icmp6.ICMP6.Echo(id=1, seq=2, data=data)), 58
-        if protocol == 58 or protocol in (6, 17) and chance.randrange(2):
+        if protocol == 58 or (protocol in (6, 17) and chance.randrange(2)):
             packet = dpkt.ip6.IP6(src=chance.randbytes(16), dst=chance.randbytes(16), nxt=protocol, data=segment)
             packet.plen = len(segment)
             packet.extension_hdrs, packet.all_extension_headers = {}, []
@@ -384,7 +386,7 @@ def test_real_captures_fixed_are_right_for_tshark(merged, tmp_path):
             continue
         headers, transports = statuses(row)
         assert BAD not in headers, merged.capture_of(number)
-        assert BAD not in transports or path in CONTRADICTORY and transports == [BAD], merged.capture_of(number)
+        assert BAD not in transports or (path in CONTRADICTORY and transports == [BAD]), merged.capture_of(number)
 
 
 def test_generated_packets_are_right_for_tshark(tmp_path):

@@ -51,7 +51,7 @@ Example = namedtuple("Example", "name script")
 
 def usage(command: str) -> str:
     """The docstring of a command."""
-    text = importlib.import_module(f"pcaptools.commands.{command}").__doc__
+    text = importlib.import_module(f"pcaptools.commands.{command.replace('-', '_')}").__doc__
     assert text
     return text
 
@@ -83,8 +83,10 @@ def plain(line: str, command: str) -> str:
     words = line.split()
     if words == [".Nm"]:
         return f"\n{command}"
-    arguments = " ".join(words[1:])
+    arguments = " ".join(words[1:]).replace(" Ns ", "")
     arguments = re.sub(r"\bFl (\S+)", r"-\1", re.sub(r"\b(Ar|Cm) ", "", arguments))
+    if words[0] == ".Oo":
+        return f" [{arguments.replace(' Oc', ']')}"
     opening, closing = {".Op": "[]", ".Pq": "()", ".Cm": ("", "")}[words[0]]
     return f" {opening}{arguments}{closing}"
 
@@ -92,7 +94,7 @@ def plain(line: str, command: str) -> str:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_synopsis_is_the_usage(command: str) -> None:
     lines = usage(command).partition("Usage:\n")[2].partition("\n\n")[0].splitlines()
-    wanted = [re.sub(r"<(\w+)>\.\.\.", r"\1 ...", line.strip()) for line in lines]
+    wanted = [re.sub(r"<(\w+)>", r"\1", re.sub(r"<(\w+)>\.\.\.", r"\1 ...", line.strip())) for line in lines]
     shown = "".join(plain(line, command) for line in section(page_of(command), "SYNOPSIS"))
     assert shown.strip().splitlines() == wanted
 
@@ -109,7 +111,7 @@ def test_every_long_option_is_accepted(command: str) -> None:
     for option in usage_options(command):
         given = f"--{option.long}=1" if option.argument else f"--{option.long}"
         arguments = docopt.docopt(usage(command), [*first, given], default_help=False)
-        assert arguments[f"--{option.long}"] == ("1" if option.argument else True)
+        assert arguments[f"--{option.long}"] in (("1", ["1"]) if option.argument else (True,))
 
 
 def test_the_table_of_short_letters_is_complete() -> None:
@@ -231,7 +233,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for target in ("http.pcap.gz", "in.pcapng"):
         form = "pcapng" if target.endswith("ng") else "pcap"
         source = directory / target.replace(".gz", "").replace("pcapng", "pcap")
-        assert run("pcaprewrite", "-F", form, "-w", str(directory / target), str(source)).returncode == 0
+        assert run("pcaprewrite", "--format", form, "-w", str(directory / target), str(source)).returncode == 0
     with tarfile.open(directory / "dump.tgz", "w:gz") as archive:
         archive.add(ROOT / "LICENSE", "dump/notes.txt")
         for name in ("first.pcap", "second.pcap"):
@@ -282,5 +284,5 @@ def test_the_example_runs(example: Example, files: Path, programs: Path, tmp_pat
     assert "Traceback" not in result.stdout + result.stderr
     made = [path for path in tmp_path.rglob("*.*") if path.is_file() and before.get(path) != path.stat().st_ino]
     for path in made:
-        if path.suffix != ".json":
+        if not path.name.endswith((".json", ".idx", ".tgz", ".tar.zst")):
             assert sum(batch.n for batch in open_capture(str(path))), f"{path.name} holds no packet"

@@ -78,7 +78,11 @@ STACKS = {
     "last fragment": (ipv4(bytes(24), 6, fragment=0x0003), [4], 6, None),
     "hop by hop": (ipv6(extension(17, TAIL) + UDP6, 0), [6], 17, 48),
     "all extensions": (
-        ipv6(extension(60, TAIL) + extension(43, bytes(14)) + extension(51, bytes(22)) + ah(44) + fragment6(17, 0, 0) + UDP6, 0),
+        ipv6(
+            extension(60, TAIL) + extension(43, bytes(14)) + extension(51, bytes(22)) + ah(44) + fragment6(17, 0, 0)
+            + UDP6,
+            0,
+        ),
         [6], 17, 40 + 8 + 16 + 24 + 24 + 8,
     ),
     "first fragment 6": (ipv6(fragment6(17, 0, 1) + UDP6 + bytes(4), 44), [6], 17, 48),
@@ -93,7 +97,9 @@ STACKS = {
     "gre key": (ipv4(struct.pack(">HHII", 0x3000, 0x86DD, 1, 2) + tcp6(), 47), [4, 6], 47, 20),
     "gre checksum": (ipv4(struct.pack(">HHI", 0x8000, 0x800, 0) + tcp4(), 47), [4, 4], 47, 20),
     "gre ethernet": (ipv4(struct.pack(">HH", 0, 0x6558) + ether(tcp4()), 47), [4, 4], 47, 20),
-    "gre ppp": (ipv4(struct.pack(">HHHHII", 0x3081, 0x880B, 48, 1, 1, 1) + b"\xff\x03\0\x21" + tcp4(), 47), [4, 4], 47, 20),
+    "gre ppp": (
+        ipv4(struct.pack(">HHHHII", 0x3081, 0x880B, 48, 1, 1, 1) + b"\xff\x03\0\x21" + tcp4(), 47), [4, 4], 47, 20,
+    ),
     "gre vlan": (ipv4(struct.pack(">HHHH", 0, 0x8100, 5, 0x800) + tcp4(), 47), [4, 4], 47, 20),
     "gre mpls": (ipv4(struct.pack(">HH", 0, 0x8847) + b"\0\0\x21\x40" + tcp4(), 47), [4, 4], 47, 20),
     "erspan 1": (ipv4(struct.pack(">HH", 0, 0x88BE) + ether(tcp4()), 47), [4, 4], 47, 20),
@@ -235,7 +241,9 @@ def test_cut_at_every_byte():
     ],
 )
 def test_contradictions(packet, status):
-    for ethertype in (0x800, 0x86DD) if not packet else (0x86DD,) if packet[0] >> 4 == 6 and packet[0] != 0x65 else (0x800,):
+    for ethertype in (
+        (0x800, 0x86DD) if not packet else (0x86DD,) if packet[0] >> 4 == 6 and packet[0] != 0x65 else (0x800,)
+    ):
         assert STATUS[located(ether(packet, ethertype), 1).status] == status
 
 
@@ -336,8 +344,8 @@ def test_as_dpkt_sees_it():
 
 # ---- tshark ----
 
-FIELDS = ("frame.protocols", "ip.src", "ip.dst", "ip.proto", "ipv6.src", "ipv6.dst", "ipv6.nxt", "tcp.srcport", "tcp.dstport",
-          "udp.srcport", "udp.dstport", "sctp.srcport", "sctp.dstport")  # fmt: skip
+FIELDS = ("frame.protocols", "ip.src", "ip.dst", "ip.proto", "ipv6.src", "ipv6.dst", "ipv6.nxt",
+          "tcp.srcport", "tcp.dstport", "udp.srcport", "udp.dstport", "sctp.srcport", "sctp.dstport")  # fmt: skip
 QUOTING = ("icmp", "icmpv6")
 
 
@@ -399,7 +407,9 @@ ARGUED = {
         "eth:ethertype:ip:udp:geneve:eth:ethertype:ip:udp:dns": "a tunnel is known by its destination port (RFC 8926)",
     },
     "encap/dpkt__nb6-http.pcap": {":l2tp:": "L2TP: not walked"},
-    "linktypes/PcapPlusPlus__NullLoopback.pcap": {"null:ip:udp:dns": "a Cisco HDLC header instead of an address family"},
+    "linktypes/PcapPlusPlus__NullLoopback.pcap": {
+        "null:ip:udp:dns": "a Cisco HDLC header instead of an address family"
+    },
     "linktypes/tcpdump__802_15_4-data.pcap": {":6lowpan:": "compressed IPv6: not walked"},
     "malformed/tcpdump__LINKTYPE_IPV6_invalid.pcap": {"": "IPv4 under the link type of IPv6: the first nibble decides"},
     "tcp-odd/libpcap__AH-IPcomp-IPv4.pcap": {":ipcomp:": "compressed IP"},

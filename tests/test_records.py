@@ -73,7 +73,8 @@ def test_classic_pcap(order, magic, version):
         assert result.packets == expected
         assert result.content == data
         assert result.damage is None
-    assert result.capture.format == ("nspcap" if unit == 1 else "pcap")
+    names = {0xA1B2C3D4: "pcap", 0xA1B23C4D: "nspcap", 0xA1B2CD34: "modified pcap"}
+    assert result.capture.format == names[magic]
 
 
 def test_version_2_3_may_have_its_lengths_in_either_order():
@@ -99,12 +100,15 @@ def test_unknown_versions_are_refused(version):
 
 
 @pytest.mark.parametrize(
-    "linktype, limit", [(1, 262144), (189, 128 << 20), (220, 128 << 20), (249, 128 << 20), (231, 128 << 20), (279, 32 << 20)]
+    "linktype, limit",
+    [(1, 262144), (189, 128 << 20), (220, 128 << 20), (249, 128 << 20), (231, 128 << 20), (279, 32 << 20)],
 )
 def test_limits(linktype, limit):
     """A length beyond the limit is damage, one within it is a record that is cut short here."""
     start = pcap([b"abc"], linktype)
-    damaged(start + struct.pack("<IIII", 1, 1, limit + 1, limit + 1), 2, 43, f"{limit + 1} exceeds the limit of {limit} ")
+    damaged(
+        start + struct.pack("<IIII", 1, 1, limit + 1, limit + 1), 2, 43, f"{limit + 1} exceeds the limit of {limit} "
+    )
     damaged(start + struct.pack("<IIII", 1, 1, limit, limit), 2, 43, f"cut short: 16 of {limit + 16} bytes")
 
 
@@ -122,9 +126,11 @@ def test_no_packets():
         assert (result.packets, result.content, result.damage) == ([], data, None)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xd4", b"\xd4\xc3\xb2\xa1", b"\n\r\r", pcap([])[:23], b"text\n" * 9, bytes(99)])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xd4", b"\xd4\xc3\xb2\xa1", b"\n\r\r", pcap([])[:23], b"text\n" * 9, bytes(99)]
+)
 def test_no_capture_at_all(data):
-    with pytest.raises(InputError, match="^C: "):
+    with pytest.raises(InputError, match=r"^C: "):
         seen(data)
 
 
@@ -173,7 +179,9 @@ def test_pcapng(orders):
     assert result.capture.interfaces == [(1, 40, 6, 0), (101, 0, 9, 0)] * len(orders)
 
 
-@pytest.mark.parametrize("resolution", [None, 0, 3, 6, 9, 12, 19, 27, 28, 29, 100, 127, 128, 129, 138, 148, 191, 192, 255])
+@pytest.mark.parametrize(
+    "resolution", [None, 0, 3, 6, 9, 12, 19, 27, 28, 29, 100, 127, 128, 129, 138, 148, 191, 192, 255]
+)
 @pytest.mark.parametrize("offset", [None, 0, 1_700_000_000, -3, 2**62, -(2**62)])
 def test_resolutions_and_offsets(resolution, offset):
     b = PcapngBlocks()
@@ -234,8 +242,13 @@ def lies():
     yield "captured beyond all", patched(packet, 20, 0xFFFFFFFF), "4294967295 exceeds"
     yield "no room for fields", b.block(6, bytes(8)), "block of 20 bytes is too short"
     yield "no room in a simple packet", b.block(3, b""), "block of 12 bytes is too short"
+    yield "simple packet without its end", b.simple_packet(b"abcdefgh", 1500), "block of 24 bytes is too short"
     yield "no room in an interface", b.block(1, bytes(4)), "block of 16 bytes is too short"
-    yield "no room in a section", b.block(0x0A0D0D0A, struct.pack("<II", 0x1A2B3C4D, 1)), "block of 20 bytes is too short"
+    yield (
+        "no room in a section",
+        b.block(0x0A0D0D0A, struct.pack("<II", 0x1A2B3C4D, 1)),
+        "block of 20 bytes is too short",
+    )
     yield "option beyond its block", patched(interface, 18, 99, "<H"), "option 2 reaches beyond"
     yield "byte order", patched(b.section(), 8, 0x12345678), "byte-order magic 0x12345678"
     yield "version", b.section(version=(2, 0)), "section of version 2"
@@ -280,7 +293,7 @@ def test_cut_at_every_byte(name):
     expected = seen(data).packets
     first = 4 if name.startswith("pcapng") else 24
     for cut in range(first):
-        with pytest.raises(InputError, match="^C: "):
+        with pytest.raises(InputError, match=r"^C: "):
             seen(data[:cut])
     for cut in range(first, len(data) + 1):
         result = seen(data[:cut], 7 if cut % 3 else 1 << 30)
@@ -292,7 +305,8 @@ def test_cut_at_every_byte(name):
             assert result.damage is None
         else:
             assert re.fullmatch(
-                rf"C: packet {whole + 1} at offset {last}: cut short: {cut - last} of \d+ bytes are there", result.damage
+                rf"C: packet {whole + 1} at offset {last}: cut short: {cut - last} of \d+ bytes are there",
+                result.damage,
             )
 
 
@@ -390,8 +404,15 @@ def test_a_generated_packet_is_what_wireshark_sees(tmp_path):
     """All the ways to store a packet, byte orders and resolutions, against tshark."""
     packet = ether(ipv4(udp(b"hello"), 17))
     b = PcapngBlocks(">")
-    pcapng = b.section() + b.interface(resolution=9, offset=100) + b.interface(resolution=0x80 | 20) + b.interface(1, 50)
-    pcapng += b.packet(packet, 0, 12345678901) + b.packet(packet, 1, 7 << 19, 60) + b.old_packet(packet, 2, 5) + b.packet(packet, 2)
+    pcapng = (
+        b.section() + b.interface(resolution=9, offset=100) + b.interface(resolution=0x80 | 20) + b.interface(1, 50)
+    )
+    pcapng += (
+        b.packet(packet, 0, 12345678901)
+        + b.packet(packet, 1, 7 << 19, 60)
+        + b.old_packet(packet, 2, 5)
+        + b.packet(packet, 2)
+    )
     files = {
         f"{order}{magic:x}{version}": pcap([(5, 6, packet, 99)] * 2, order=order, magic=magic, version=version,
                                            swapped=version == (2, 2))

@@ -74,7 +74,9 @@ def random_rules(chance: random.Random, *addresses: bytes):
     for _ in range(chance.randint(1, 4)):
         near = chance.choice(addresses)
         version = 4 if len(near) == 4 else 6
-        rules.append((random_network(chance, version, near), random_network(chance, version, chance.randbytes(len(near)))))
+        rules.append(
+            (random_network(chance, version, near), random_network(chance, version, chance.randbytes(len(near))))
+        )
     return rules
 
 
@@ -132,11 +134,11 @@ def test_parse_map(map_text, rules):
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "10.0.0.0/8", "10.0.0.0/33:1.1.1.1", "10.0.0.0/8:[fd00::]/8", "x:y", "fd00::/8:fe80::/8", "1.1.1.1:2.2.2.2,",
-            "[::1:[::2]", "1.1.1.1:2.2.2.2:3.3.3.3"]
+    "bad", ["", "10.0.0.0/8", "10.0.0.0/33:1.1.1.1", "10.0.0.0/8:[fd00::]/8", "x:y", "fd00::/8:fe80::/8",
+            "1.1.1.1:2.2.2.2,", "[::1:[::2]", "1.1.1.1:2.2.2.2:3.3.3.3"]
 )  # fmt: skip
 def test_parse_map_refuses(bad):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError):
         parse_map(bad)
 
 
@@ -147,7 +149,14 @@ def test_narrowing():
 
 def test_parse_mac():
     assert parse_mac("08:00:27:85:2a:8") == parse_mac("08-00-27-85-2A-08") == bytes.fromhex("080027852a08")
-    for bad in ("", "08:00:27:85:2a", "08:00:27:85:2a:08:01", "08:00:27:85:2a:100", "08:00:27:85:2a:x", "08:00:27:85:2a:"):
+    for bad in (
+        "",
+        "08:00:27:85:2a",
+        "08:00:27:85:2a:08:01",
+        "08:00:27:85:2a:100",
+        "08:00:27:85:2a:x",
+        "08:00:27:85:2a:",
+    ):
         with pytest.raises(ValueError, match="MAC"):
             parse_mac(bad)
 
@@ -450,9 +459,9 @@ MAPS = {
     "everything": "0.0.0.0/0:10.0.0.0/8,[::]/0:[fd00::]/8",
     "networks": "10.0.0.0/16:172.16.0.0/16,192.168.0.0/16:10.99.0.0/16,[fe80::]/10:[fd80::]/10,[2001::]/16:[3001::]/16",
 }
-SAME = ("frame.len", "frame.cap_len", "frame.time_epoch", "ip.len", "ip.id", "ip.ttl", "ip.proto", "ipv6.plen", "ipv6.nxt",
-        "tcp.srcport", "tcp.dstport", "tcp.seq_raw", "tcp.len", "udp.srcport", "udp.length", "icmp.type", "icmpv6.type",
-        "arp.opcode")  # fmt: skip
+SAME = ("frame.len", "frame.cap_len", "frame.time_epoch", "ip.len", "ip.id", "ip.ttl", "ip.proto", "ipv6.plen",
+        "ipv6.nxt", "tcp.srcport", "tcp.dstport", "tcp.seq_raw", "tcp.len", "udp.srcport", "udp.length", "icmp.type",
+        "icmpv6.type", "arp.opcode")  # fmt: skip
 MOVED = ("ip.src", "ip.dst", "ipv6.src", "ipv6.dst")
 
 

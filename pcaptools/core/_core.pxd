@@ -7,6 +7,7 @@ cdef extern from "batch.h" nogil:
         int64_t time
         uint32_t start, end, data, caplen, wirelen, interface
         uint8_t flags, reason
+        uint16_t lane
 
     ctypedef struct pt_layer:
         uint32_t ip, transport, end

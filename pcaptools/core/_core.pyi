@@ -108,34 +108,9 @@ class Cutter:
     interface_count: int
     def interface(self, k: int) -> tuple[int, int, int, int]: ...
 
-class Edits:
-    """Address maps and MAC addresses. maps: for source and destination, the rules for IPv4 and for IPv6, each rule
-    (from, mask, to, keep) as bytes; macs: for source and destination, 6 bytes or None. Raises ValueError."""
-
-    def __init__(
-        self,
-        maps: Sequence[Sequence[Sequence[tuple[bytes, bytes, bytes, bytes]]]],
-        macs: Sequence[bytes | None],
-    ) -> None: ...
-    def apply(self, batch: NativeBatch) -> None:
-        """Edit every packet in place; checksums follow (RFC 1624)."""
-    counts: dict
-
 class Program:
     """A BPF program for one link type, as the bytes of libpcap's struct bpf_insn. Raises ValueError."""
 
     def __init__(self, linktype: int, instructions: bytes) -> None: ...
     def drop_others(self, batch: NativeBatch) -> int:
         """Mark the packets of the program's link type that do not match; returns how many."""
-
-class Schedule:
-    """When each packet is due, in ns after the start. measure: enum pt_measure; a due time is the measured value
-    times up / down. Raises ValueError."""
-
-    def __init__(self, measure: int, up: int, down: int) -> None: ...
-    def due(self, batch: NativeBatch, start: int, stop: int, out: Buffer) -> None:
-        """Due times of records start to stop, as int64, into out[start:stop]."""
-    def rewind(self) -> None:
-        """The next packet begins the capture anew, where the last one ended."""
-    last: int
-    packets: int

@@ -37,23 +37,6 @@ cdef extern from "checksums.h" nogil:
         uint64_t transport[6]
     void pt_batch_sums(pt_batch *b, int fix, pt_sum_counts *counts)
 
-cdef extern from "rewrite.h" nogil:
-    ctypedef struct pt_map_rule:
-        uint32_t mask[4]
-        uint32_t to[4]
-        uint32_t keep[4]
-    ctypedef struct pt_map:
-        pt_map_rule *rule
-        uint32_t n
-    ctypedef struct pt_edits:
-        pt_map v4[2]
-        pt_map v6[2]
-        uint8_t mac[2][6]
-        uint8_t set_mac[2]
-        uint64_t edited, cut, malformed, no_ethernet
-        uint64_t matched[2]
-    void pt_rewrite(pt_edits *e, pt_batch *b)
-
 cdef extern from "convert.h" nogil:
     uint64_t pt_to_pcap(pt_batch *b, int nanoseconds)
     size_t pt_pcapng_size(const pt_batch *b)
@@ -71,13 +54,6 @@ cdef extern from "fit.h" nogil:
         uint16_t linktype[8]
         uint32_t linktypes, least, largest, tag
     void pt_mark_unfit(const pt_carrier *c, pt_batch *b, uint32_t start, uint32_t stop, uint64_t *counts)
-
-cdef extern from "pace.h" nogil:
-    ctypedef struct pt_pace:
-        uint8_t measure, started
-        uint64_t up, down, packets, bytes
-        int64_t base, first, last
-    void pt_pace_batch(pt_pace *s, const pt_batch *b, uint32_t start, uint32_t stop, int64_t *due)
 
 
 cdef tuple layer_tuple(const pt_layer *l):
@@ -359,66 +335,6 @@ cdef class Cutter:
         return (i.linktype, i.snaplen, i.resolution, i.offset)
 
 
-cdef int copy_map(pt_map *map, rules) except -1:
-    """rules: four byte strings a rule (from, mask, to, keep), of 4 or of 16 bytes each."""
-    cdef size_t k, n = len(rules)
-    cdef const unsigned char *field
-    if not n:
-        return 0
-    map.rule = <pt_map_rule *>PyMem_Malloc(n * sizeof(pt_map_rule))
-    if not map.rule:
-        raise MemoryError()
-    memset(map.rule, 0, n * sizeof(pt_map_rule))
-    map.n = n
-    for k in range(n):
-        net, mask, to, keep = rules[k]
-        size = len(net)
-        if size not in (4, 16) or not len(mask) == len(to) == len(keep) == size:
-            raise ValueError("an address has 4 or 16 bytes")
-        # the first member of pt_map_rule is named `from`, which Cython cannot spell: it is where the struct begins
-        field = net
-        memcpy(<char *>&map.rule[k], field, size)
-        field = mask
-        memcpy(<char *>map.rule[k].mask, field, size)
-        field = to
-        memcpy(<char *>map.rule[k].to, field, size)
-        field = keep
-        memcpy(<char *>map.rule[k].keep, field, size)
-    return 0
-
-
-cdef class Edits:
-    cdef pt_edits c
-
-    def __cinit__(self, maps, macs):
-        cdef const unsigned char *field
-        memset(&self.c, 0, sizeof(pt_edits))
-        for side in range(2):
-            copy_map(&self.c.v4[side], maps[side][0])
-            copy_map(&self.c.v6[side], maps[side][1])
-            if macs[side] is not None:
-                if len(macs[side]) != 6:
-                    raise ValueError("a MAC address has 6 bytes")
-                field = macs[side]
-                memcpy(self.c.mac[side], field, 6)
-                self.c.set_mac[side] = 1
-
-    def __dealloc__(self):
-        for side in range(2):
-            PyMem_Free(self.c.v4[side].rule)
-            PyMem_Free(self.c.v6[side].rule)
-
-    def apply(self, NativeBatch batch):
-        batch.locate()
-        with nogil:
-            pt_rewrite(&self.c, &batch.c)
-
-    @property
-    def counts(self):
-        return {"edited": self.c.edited, "cut": self.c.cut, "malformed": self.c.malformed,
-                "no_ethernet": self.c.no_ethernet, "matched": (self.c.matched[0], self.c.matched[1])}
-
-
 cdef class Program:
     cdef pt_instruction *code
     cdef uint32_t n
@@ -444,39 +360,3 @@ cdef class Program:
         with nogil:
             dropped = pt_filter(&batch.c, self.of_linktype, self.code)
         return dropped
-
-
-cdef class Schedule:
-    cdef pt_pace c
-
-    def __cinit__(self, measure, up, down):
-        memset(&self.c, 0, sizeof(pt_pace))
-        self.c.measure = measure
-        if not (0 < up < 1 << 62 and 0 < down < 1 << 62):
-            raise ValueError("speed out of range")
-        self.c.up = up
-        self.c.down = down
-
-    def due(self, NativeBatch batch, uint32_t start, uint32_t stop, out):
-        cdef Py_buffer view
-        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
-        try:
-            if stop > batch.c.n or start > stop or view.len < <Py_ssize_t>(stop * sizeof(int64_t)):
-                raise ValueError(f"records {start} to {stop} of {batch.c.n}")
-            with nogil:
-                pt_pace_batch(&self.c, &batch.c, start, stop, <int64_t *>view.buf)
-        finally:
-            PyBuffer_Release(&view)
-
-    def rewind(self):
-        if self.c.measure == 0:
-            self.c.base = self.c.last
-            self.c.started = 0
-
-    @property
-    def last(self):
-        return self.c.last
-
-    @property
-    def packets(self):
-        return self.c.packets

@@ -47,14 +47,14 @@ class ToPcap(Transform):
         self._account = account
         self._nanoseconds = nanoseconds
         self._linktype: int | None = None
-        self._fallback: int | None = None
+        self._fallback: int | None = None  # of a capture without packets
         self._others: dict[int, int] = {}
         self._inexact = 0
 
     def feed(self, batch: Batch) -> Iterable[Batch]:
         linktypes = batch.linktypes
-        if self._fallback is None and linktypes:
-            self._fallback = linktypes[0]
+        if self._fallback is None:
+            self._fallback = linktypes[0] if linktypes else link.ETHERNET
         if not batch.n:
             return
         if self._linktype is None:

@@ -44,6 +44,7 @@ class Member:
 
     `size` is in bytes (holes of sparse files included), `offset` is that of its first header in the decompressed
     archive, `kind` is 'file', 'directory', 'symlink', 'hardlink' or 'other', `mtime` is in seconds since the epoch.
+    `segments` are the (offset, length) of its stretches of data, which follow each other from `start` on.
     """
 
     def __init__(self, info: TarInfo, file: _Forward, following: int) -> None:
@@ -53,11 +54,19 @@ class Member:
         self.offset = info.offset
         self.mtime = int(info.mtime)
         room = following - file.position
-        self._segments = [(0, min(info.size, room))] if info.sparse is None else _sparse(info, room)
+        self.start = file.position  # of its data, in the archive
+        self.segments = [(0, min(info.size, room))] if info.sparse is None else _sparse(info, room)
+        self._segments = list(self.segments)
         self.end = file.position + sum(length for _, length in self._segments)  # of its data, in the archive
         self.short = False  # whether a reader has been told that data is missing
+        self.damaged = False  # whether a reader has been told that the archive cannot be read on
         self._at = 0
         self._file: _Forward | None = file
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its data lies in one stretch, without holes."""
+        return self.segments == [(0, self.size)]
 
     def readinto(self, buffer: Any) -> int:
         """Read into `buffer`; return the bytes read, 0 at the end. Raises DamagedError where the archive ends early."""
@@ -73,7 +82,11 @@ class Member:
             got = min(len(view), start - self._at)
             view[:got] = bytes(got)
         else:
-            got = self._file.readinto(view[: start + length - self._at])
+            try:
+                got = self._file.readinto(view[: start + length - self._at])
+            except DamagedError:
+                self.damaged = True
+                raise
             if not got:
                 self.short = True
                 raise DamagedError(f"member ends {self.end - self._file.position} bytes early")
@@ -115,7 +128,8 @@ def members(stream: Any, name: str, problems: Callable[[str], None]) -> Iterator
 
     If it has seekable, tell and seek too, data that nobody reads is skipped with seek. Each run of damage is told to
     `problems` once, and the walk goes on at the next valid header: "archive damaged at offset O: ...", in bytes of the
-    decompressed archive. Raises InputError if this is no tar archive; what `stream` raises passes through.
+    decompressed archive. Raises InputError if this is no tar archive; what `stream` raises passes through, but a
+    DamagedError that the reader of a member got ends the walk.
     """
     import tarfile
 
@@ -132,7 +146,12 @@ def members(stream: Any, name: str, problems: Callable[[str], None]) -> Iterator
     while (member := _next(file, context, run, name)) is not None:
         yield member
         member.close()
-        file.skip(context.offset - file.position)
+        try:
+            file.skip(context.offset - file.position)
+        except DamagedError:
+            if member.damaged:
+                return
+            raise
         if file.position < member.end and not member.short:
             missing = member.end - file.position
             where = f"archive damaged at offset {file.position}"
@@ -272,11 +291,11 @@ class SafeDirectory:
     def create(self, name: str) -> BinaryIO:
         """A new file for the member `name`, open for writing; directories that it needs are made."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        components = _components(name)
+        parts = components(name)
         try:
-            parent = self._descend(components[:-1], make=True)
+            parent = self._descend(parts[:-1], make=True)
             try:
-                return open(os.open(components[-1], flags, 0o666, dir_fd=parent), "wb")
+                return open(os.open(parts[-1], flags, 0o666, dir_fd=parent), "wb")
             finally:
                 os.close(parent)
         except FileExistsError:
@@ -286,11 +305,11 @@ class SafeDirectory:
 
     def remove(self, name: str) -> None:
         """Remove a file that `create` made; directories stay. A file that is gone already is no error."""
-        components = _components(name)
+        parts = components(name)
         try:
-            parent = self._descend(components[:-1], make=False)
+            parent = self._descend(parts[:-1], make=False)
             try:
-                os.unlink(components[-1], dir_fd=parent)
+                os.unlink(parts[-1], dir_fd=parent)
             finally:
                 os.close(parent)
         except FileNotFoundError:
@@ -319,23 +338,23 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _components(name: str) -> list[str]:
+def components(name: str) -> list[str]:
     """The components of a member's name. Raises OutputError for one that leaves the directory or names no file."""
     try:
         length = len(os.fsencode(name))
     except UnicodeError:
         raise OutputError(f"{name!r}: not a name that this system can write") from None
-    components = [component for component in name.split("/") if component not in ("", ".")]
+    parts = [component for component in name.split("/") if component not in ("", ".")]
     if name.startswith("/"):
         reason = "an absolute name"
-    elif ".." in components:
+    elif ".." in parts:
         reason = "a name that leaves the directory"
     elif "\0" in name:
         reason = "a name with a NUL byte"
-    elif not components:
+    elif not parts:
         reason = "an empty name"
     elif length > LONGEST_NAME:
         reason = f"a name of more than {LONGEST_NAME} bytes"
     else:
-        return components
+        return parts
     raise OutputError(f"{name[:256]!r}: {reason}")

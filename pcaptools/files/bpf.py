@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 import sys
 
 from pcaptools.errors import UsageError
@@ -12,9 +13,6 @@ _NAMES = {"darwin": ("libpcap.dylib", "libpcap.A.dylib")}.get(
 )
 _NETMASK_UNKNOWN = 0xFFFFFFFF
 _SNAPLEN = 262144
-
-# Link types whose number in files (LINKTYPE_) differs from libpcap's own (DLT_) on this platform.
-_DLT = {100: 11, 101: 14 if sys.platform.startswith("openbsd") else 12, 106: 19}
 
 
 class _Program(ctypes.Structure):
@@ -27,19 +25,39 @@ def _library() -> ctypes.CDLL:
             library = ctypes.CDLL(name)
         except OSError:
             continue
-        library.pcap_open_dead.restype = ctypes.c_void_p
+        library.pcap_fopen_offline.restype = ctypes.c_void_p
         library.pcap_geterr.restype = ctypes.c_char_p
         return library
     raise UsageError("filters need libpcap, which is not installed: install the package libpcap0.8 or libpcap")
 
 
-def compile_filter(expression: str, linktype: int) -> bytes:
+def _empty_capture(linktype: int, swapped: bool) -> bytes:
+    order = "<>"[(sys.byteorder == "big") ^ swapped]
+    return struct.pack(order + "IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, _SNAPLEN, linktype)
+
+
+def _open(library: ctypes.CDLL, header: bytes) -> ctypes.c_void_p:
+    """A handle for an empty capture, whose bytes must outlive it. A handle without one (pcap_open_dead) compiles as for
+    this machine's interfaces: it numbers link types otherwise, and knows this machine's number of AF_INET6 alone."""
+    libc = ctypes.CDLL(None)
+    libc.fmemopen.restype = ctypes.c_void_p
+    stream = ctypes.c_void_p(libc.fmemopen(header, ctypes.c_size_t(len(header)), b"rb"))
+    reason = ctypes.create_string_buffer(256)
+    handle = library.pcap_fopen_offline(stream, reason)
+    if not handle:
+        raise UsageError(f"filter: {reason.value.decode(errors='replace')}")
+    return ctypes.c_void_p(handle)
+
+
+def compile_filter(expression: str, linktype: int, swapped: bool = False) -> bytes:
     """The BPF program of a filter expression for a link type: 8 bytes an instruction, in this machine's byte order.
 
-    Raises UsageError with libpcap's own words.
+    swapped: the capture was written in the other byte order, in which libpcap compares what link types such as NULL
+    keep in the writer's. Raises UsageError with libpcap's own words.
     """
     library = _library()
-    handle = ctypes.c_void_p(library.pcap_open_dead(_DLT.get(linktype, linktype), _SNAPLEN))
+    header = _empty_capture(linktype, swapped)
+    handle = _open(library, header)
     program = _Program()
     try:
         text = expression.encode(errors="surrogateescape")
@@ -48,6 +66,8 @@ def compile_filter(expression: str, linktype: int) -> bytes:
             raise UsageError(f"filter '{expression}': {reason}")
         code = ctypes.string_at(program.instructions, program.length * 8)
         library.pcap_freecode(ctypes.byref(program))
+        if any(operation == 5 and k >> 31 for operation, _, _, k in struct.iter_unpack("=HBBI", code)):
+            raise UsageError(f"filter '{expression}': protochain, which needs loops, is not supported")
         return code
     finally:
         library.pcap_close(handle)

@@ -51,8 +51,8 @@ _DAMAGE = {
 class Capture:
     """One capture being read.
 
-    name: what messages call it. format: `pcap`, `nspcap` or `pcapng`. packets: read so far. Iterating yields batches,
-    the same one reused; DamagedError is raised behind the last sound one.
+    name: what messages call it. format: `pcap`, `nspcap`, `modified pcap` or `pcapng`. packets: read so far. Iterating
+    yields batches, the same one reused; DamagedError is raised behind the last sound one.
     """
 
     def __init__(self, raw: Any, name: str) -> None:
@@ -84,7 +84,7 @@ class Capture:
         major, minor, _, _, snaplen, network = struct.unpack(order + "HHIIII", head[4:])
         if not (major == 2 and minor <= 4) and (major, minor) != (543, 0):
             raise InputError(f"{self.name}: pcap version {major}.{minor} is not known")
-        self.format = "nspcap" if nanoseconds else "pcap"
+        self.format = "modified pcap" if record_header > 16 else "nspcap" if nanoseconds else "pcap"
         return Cutter(
             "pcap",
             swapped=order != ("<" if sys.byteorder == "little" else ">"),
@@ -111,6 +111,12 @@ class Capture:
     def interfaces(self) -> list[tuple[int, int, int, int]]:
         """(link type, snap length, if_tsresol, if_tsoffset) of every interface met so far, of all sections."""
         return self._cutter.interfaces
+
+    @property
+    def compression(self) -> str | None:
+        """`gzip`, `zstd`, `lz4`, `xz`, `bzip2`, or None."""
+        kind: str | None = getattr(self._stream, "kind", None)
+        return kind
 
     def fill(self, batch: Batch) -> bool:
         """Read the next batch; False at the end. Raises DamagedError once all that is sound was delivered."""
@@ -168,7 +174,9 @@ class Capture:
         return self._damaged(at, _DAMAGE[kind].format(value, limit=self._cutter.limit))
 
     def _damaged(self, at: int, what: str) -> DamagedError:
-        return DamagedError(f"{self.name}: packet {self.packets + 1} at offset {self._offset + at}: {what}")
+        error = DamagedError(f"{self.name}: packet {self.packets + 1} at offset {self._offset + at}: {what}")
+        error.offset = self._offset + at
+        return error
 
     def __iter__(self) -> Iterator[Batch]:
         batch = Batch()

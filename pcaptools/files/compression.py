@@ -21,6 +21,8 @@ BUFFER = 256 * 1024  # bytes asked of the raw stream at a time
 STEP = 8192  # bytes a decoder takes (gzip) or gives (xz, bzip2) at a time, at most
 MAGIC = 12  # bytes that tell a format: bzip2 needs 10
 ZSTD_WINDOW = 1 << 31  # bytes: what zstd --long=31 uses
+STARTS = 1 << 15  # starts of members that are remembered, at most
+RATIO_FROM = 16 << 20  # bytes: what is smaller is no bomb
 XZ_MEMORY = (2 << 30) - 1  # bytes: the largest dictionary is 1.5 GiB
 
 SUFFIXES = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".lz4": "lz4", ".xz": "xz", ".bz2": "bzip2"}
@@ -74,15 +76,35 @@ def _kind(head: bytes) -> str | None:
 class Decompressed:
     """The decompressed bytes of a compressed stream of any number of members, frames or streams.
 
+    starts: where such begin, as far as they were decoded, as (offset in `raw`, offset decompressed); of many, some.
+
     `raw` is read with one readinto(view) (or read(n)) at a time; `head` is what the caller has read of it already.
     Errors of reading `raw` are passed on as they are.
     """
 
-    def __init__(self, raw: Any, head: bytes = b"", name: str | None = None) -> None:
+    def __init__(
+        self,
+        raw: Any,
+        head: bytes = b"",
+        name: str | None = None,
+        max_ratio: int = 0,
+        *,
+        resume: tuple[bytes, int] | None = None,
+        buffer: int = BUFFER,
+        offset: int = 0,
+    ) -> None:
+        """max_ratio: what expands more than so many times is damage, once it fills RATIO_FROM bytes; 0: nothing is.
+
+        resume: `raw` begins inside a gzip member, in the byte where a deflate block begins: (the 32 KiB before it, its
+        first bit). buffer: bytes asked of `raw` at a time. offset: where `raw` begins, for messages.
+        """
         self.name: str = str(getattr(raw, "name", "")) if name is None else name
+        self._max_ratio = max_ratio
+        self._size = 0
         self.kind = recognise(head)
-        self._input = _Input(raw, head)
-        self._pieces = self._members()
+        self._input = _Input(raw, head, buffer, offset)
+        self._pieces = self._members() if resume is None else self._resumed(*resume)
+        self.starts = [(0, 0)]
         self._pending = memoryview(b"")
         self._error: DamagedError | None = None
 
@@ -113,6 +135,11 @@ class Decompressed:
                 return False
             if piece is None or not (piece or wait):
                 return False
+            self._size += len(piece)
+            if self._max_ratio and self._size > RATIO_FROM and self._size > self._max_ratio * self._input.offset:
+                where = f"{self.kind} data at byte {self._input.offset} of the compressed file"
+                self._error = DamagedError(f"{where}: it expands more than {self._max_ratio}-fold (see --max-ratio)")
+                return False
             self._pending = memoryview(piece)
         return True
 
@@ -124,11 +151,20 @@ class Decompressed:
             kind = _kind(head)
             if kind:
                 self.kind = self.kind or kind
+                if self._size > self.starts[-1][1]:
+                    self.starts.append((self._input.offset, self._size))
+                if len(self.starts) > STARTS:
+                    del self.starts[1::2]
                 yield from _DECODERS[kind](self._input)
             elif head[0] or not self.kind:
                 raise _Damage("garbage after the last member" if self.kind else "not compressed data", self._input)
             else:
                 yield from self._padding()
+
+    def _resumed(self, window: bytes, bit: int) -> _Decoder:
+        self.kind = "gzip"
+        yield from _regunzip(self._input, window, bit)
+        yield from self._members()
 
     def _padding(self) -> _Decoder:
         """Zeros fill a last block on a tape or disk, and xz allows them."""
@@ -147,7 +183,8 @@ class _Damage(Exception):
 class _Input:
     """The compressed bytes: a window of the raw stream, `offset` bytes from its beginning."""
 
-    def __init__(self, raw: Any, head: bytes) -> None:
+    def __init__(self, raw: Any, head: bytes, buffer: int, offset: int) -> None:
+        self._buffer = buffer
         self._read: Callable[[memoryview], int] = (
             getattr(raw, "readinto1", None) or getattr(raw, "readinto", None) or _reader(raw)
         )
@@ -155,7 +192,7 @@ class _Input:
         self._start = 0
         self._end = len(head)
         self._ended = False
-        self.offset = 0
+        self.offset = offset
 
     def take(self, least: int, most: int) -> Generator[bytes, None, memoryview]:
         """From `least` to `most` bytes, as many as are there; fewer only at the end. Valid until the next call."""
@@ -186,10 +223,10 @@ class _Input:
         self.offset -= size
 
     def _fill(self, wanted: int) -> None:
-        if self._start + max(wanted, BUFFER // 2) > len(self._view):
+        if self._start + max(wanted, self._buffer // 2) > len(self._view):
             left = bytes(self._view[self._start : self._end])
-            if max(wanted, BUFFER) > len(self._view):
-                self._view = memoryview(bytearray(max(wanted, BUFFER)))
+            if max(wanted, self._buffer) > len(self._view):
+                self._view = memoryview(bytearray(max(wanted, self._buffer)))
             self._view[: len(left)] = left
             self._start, self._end = 0, len(left)
         got = self._read(self._view[self._end :])
@@ -224,24 +261,66 @@ def _gunzip(data: _Input) -> _Decoder:
     from isal import isal_zlib
 
     yield from _gzip_header(data)
-    inflate = isal_zlib.decompressobj(-15)
-    start = data.offset
     crc = size = 0
+    for output in _inflate(data, isal_zlib.decompressobj(-15)):
+        if output:
+            crc = isal_zlib.crc32(output, crc)
+            size += len(output)
+        yield output
+    trailer = yield from data.need(8)
+    if int.from_bytes(trailer[:4], "little") != crc:
+        raise _Damage("the checksum does not match", data, 8)
+    if int.from_bytes(trailer[4:], "little") != size & 0xFFFFFFFF:
+        raise _Damage("the length does not match", data, 4)
+
+
+def _inflate(data: _Input, inflate: Any) -> _Decoder:
+    """Deflate blocks up to the last one."""
+    start = data.offset
     while not inflate.eof:
         piece = yield from data.take(1, _step(data.offset - start))
         if not piece:
             raise _Damage("unexpected end", data)
         output = _run(inflate.decompress, piece, data)
         if output:
-            crc = isal_zlib.crc32(output, crc)
-            size += len(output)
             yield output
     data.unread(len(inflate.unused_data))
-    trailer = yield from data.need(8)
-    if int.from_bytes(trailer[:4], "little") != crc:
-        raise _Damage("the checksum does not match", data, 8)
-    if int.from_bytes(trailer[4:], "little") != size & 0xFFFFFFFF:
-        raise _Damage("the length does not match", data, 4)
+
+
+# Deflate blocks without contents, of 10 and of 91 bits, as (value, bits), the first bit lowest (RFC 1951): fixed codes
+# and their end of block; and dynamic codes that give one bit to the literal 0 and the end of block.
+_EMPTY_FIXED = (0b10, 10)
+_EMPTY_DYNAMIC = (
+    0b100 | 14 << 13 | 1 << 17 + 3 * 2 | 1 << 17 + 3 * 17  # the code lengths' own code: 18 and 1 take one bit each
+    | (0 | (1 | 127 << 1) << 1 | (1 | 106 << 1) << 9) << 71  # one literal, 138 and 117 without, end of block, distance
+    | 1 << 90,
+    91,
+)  # fmt: skip
+
+
+def _aligned(bit: int, first: int) -> bytes:
+    """Deflate data for a decoder at a byte boundary that leads to bit `bit` of the byte `first`, and that byte."""
+    value = size = 0
+    while size % 8 != bit:
+        block, length = _EMPTY_DYNAMIC if size == 0 and bit % 2 else _EMPTY_FIXED
+        value |= block << size
+        size += length
+    return (value | first >> bit << size).to_bytes(size // 8 + 1, "little")
+
+
+def _regunzip(data: _Input, window: bytes, bit: int) -> _Decoder:
+    """The rest of a gzip member, from bit `bit` of the first byte on; its checksum covers more and is not looked at."""
+    from isal import isal_zlib
+
+    inflate = isal_zlib.decompressobj(-15)
+    if window:
+        size = len(window).to_bytes(2, "little")
+        inflate.decompress(b"\0" + size + bytes(byte ^ 255 for byte in size) + window)  # a stored block
+    if bit:
+        first = yield from data.need(1)
+        _run(inflate.decompress, _aligned(bit, first[0]), data)
+    yield from _inflate(data, inflate)
+    yield from data.need(8)
 
 
 def _gzip_header(data: _Input) -> _Decoder:

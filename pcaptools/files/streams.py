@@ -62,30 +62,95 @@ class Prefixed:
     """A stream with bytes put back in front of it."""
 
     def __init__(self, head: bytes, stream: Any) -> None:
-        self._head = head
+        self.head = head
         self._stream = stream
         self.close: Callable[[], None] = getattr(stream, "close", lambda: None)
 
     def readinto(self, buffer: Any) -> int:
         """Read into `buffer`; 0 at the end."""
-        if not self._head:
+        if not self.head:
             got: int = self._stream.readinto(buffer)
             return got
-        size = min(len(buffer), len(self._head))
-        buffer[:size] = self._head[:size]
-        self._head = self._head[size:]
+        size = min(len(buffer), len(self.head))
+        buffer[:size] = self.head[:size]
+        self.head = self.head[size:]
         return size
 
 
-def decompressed(raw: Any, name: str) -> Any:
+def decompressed(raw: Any, name: str, max_ratio: int = 0) -> Any:
     """The stream itself, from its start, or what it decompresses to: recognised by content.
 
-    A file that can seek comes back as it is, so that what nobody reads can be skipped. Raises OSError.
+    A file that can seek comes back as it is, so that what nobody reads can be skipped. max_ratio: as
+    compression.Decompressed says. Raises OSError.
     """
     head = read_head(raw, HEAD)
     if compression.recognise(head):
-        return compression.Decompressed(raw, head, name)
+        return compression.Decompressed(raw, head, name, max_ratio)
     if isinstance(raw, io.FileIO) and raw.seekable():
         raw.seek(-len(head), io.SEEK_CUR)
         return raw
     return Prefixed(head, raw)
+
+
+class Ahead:
+    """A stream that another thread reads ahead of whoever reads it here, so that decoding and the rest overlap."""
+
+    def __init__(self, stream: Any, depth: int = 8, size: int = 1 << 19) -> None:
+        """depth: pieces that may wait; size: bytes of one."""
+        import threading
+        from queue import SimpleQueue
+
+        self._stream = stream
+        self._free: SimpleQueue[bytearray | None] = SimpleQueue()
+        self._filled: SimpleQueue[tuple[bytearray, int] | BaseException] = SimpleQueue()
+        self._piece: bytearray | None = None
+        self._view = memoryview(b"")
+        self._end: BaseException | None = None
+        self._ended = False
+        self._closed = False
+        for _ in range(depth):
+            self._free.put(bytearray(size))
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            while (piece := self._free.get()) is not None and not self._closed:
+                got = self._stream.readinto(piece)
+                self._filled.put((piece, got))
+                if not got:
+                    return
+        except BaseException as error:
+            self._filled.put(error)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into `buffer`; 0 at the end. Raises what the stream raised."""
+        if not self._view and not self._next():
+            return 0
+        got = min(len(buffer), len(self._view))
+        buffer[:got] = self._view[:got]
+        self._view = self._view[got:]
+        return got
+
+    def _next(self) -> bool:
+        if self._end:
+            raise self._end
+        if self._ended:
+            return False
+        if self._piece is not None:
+            self._free.put(self._piece)
+            self._piece = None
+        item = self._filled.get()
+        if isinstance(item, BaseException):
+            self._end = item
+            raise item
+        self._piece, got = item
+        self._view = memoryview(self._piece)[:got]
+        self._ended = not got
+        return bool(got)
+
+    def close(self) -> None:
+        """End the thread, once it has read what it is about to read; one that waits for a pipe is left alone."""
+        self._closed = True
+        self._free.put(None)
+        self._thread.join(0.02)

@@ -334,8 +334,8 @@ static const struct {
     {104, 4, "0f00 0800"}, {10, 4, "50 020000000001 020000000002 aaaa03 000000 0800"}, {100, 4, "060603"},
     {105, 4, "0801 0000 020000000001 020000000002 020000000003 0000 aaaa03 000000 0800"},
     {105, 6, "8883 0000 020000000001 020000000002 020000000003 0000 020000000004 0000 00000000 aaaa03 000000 86dd"},
-    {127, 4, "0000 1c00 2f000080 00000000 00000000 0000000000000000 20000000 8801 0000 020000000001 020000000002 020000000003 "
-             "0000 0000 0000 aaaa03 000000 0800"},
+    {127, 4, "0000 1c00 2f000080 00000000 00000000 0000000000000000 20000000 "
+             "8801 0000 020000000001 020000000002 020000000003 0000 0000 0000 aaaa03 000000 0800"},
     {192, 4, "0000 0800 69000000 0801 0000 020000000001 020000000002 020000000003 0000 aaaa03 000000 0800"},
     {163, 4, "80211001 00000008 0801 0000 020000000001 020000000002 020000000003 0000 aaaa03 000000 0800"},
     {107, 4, "1841 03cc"}, {107, 6, "1841 0300 80 000000 86dd"},
@@ -353,7 +353,8 @@ static int make(made *m, uint32_t k, uint16_t *linktype)
 {
     for (uint32_t l = 0; l < LINKS; l++) {
         int v = links[l].version;
-        uint32_t four = v == 4 || v == 0 ? STACKS4 : 0, six = v == 6 || v == 0 ? STACKS6 : 0, n = v == 1 ? 1 : four + six;
+        uint32_t four = v == 4 || v == 0 ? STACKS4 : 0, six = v == 6 || v == 0 ? STACKS6 : 0;
+        uint32_t n = v == 1 ? 1 : four + six;
         if (k >= n) {
             k -= n;
             continue;
@@ -493,6 +494,9 @@ static void pipeline(pt_batch *b)
     pace.measure = (uint8_t)chance(4);
     pace.up = 1 + chance(1000);
     pace.down = 1 + chance(1000);
+    pace.group = 1 + chance(5);
+    pace.most = chance(2) ? 1 + chance(1000) : 0;
+    pace.limit = INT64_MAX;
     pt_pace_batch(&pace, b, 0, b->n, due);
     for (uint32_t k = 0; k < b->n; k++) check(due[k] >= 0 && due[k] <= pace.last, "due %lld", (long long)due[k]);
     pt_filter(b, 1, port80);
@@ -579,8 +583,8 @@ static void mutated_packets(int rounds)
         for (uint32_t k = 0; make(&m, k, &linktype); k++) {
             copy = m;
             mutate(copy.p, copy.n, 1 + (int)chance(4));
-            try_packet(copy.p, chance(4) ? copy.n : chance(copy.n + 1), chance(8) ? copy.n : chance(UINT32_MAX), linktype,
-                       chance(4));
+            try_packet(copy.p, chance(4) ? copy.n : chance(copy.n + 1), chance(8) ? copy.n : chance(UINT32_MAX),
+                       linktype, chance(4));
         }
     }
 }
@@ -606,8 +610,8 @@ static void whole_packets_are_understood(void)
         pt_locate_packet(m.p, m.n, m.n, linktype, &o);
         if (linktype == 147) check(o.status == PT_NOT_IP && !o.depth, "link type 147 understood");
         else if (o.ethertype == PT_TYPE_ARP) check(o.network == m.n - 28, "ARP at %u", o.network);
-        else check(o.depth && (o.status == PT_OK || o.status == PT_LATER_FRAGMENT), "link type %u, packet %u: status %u",
-                   linktype, k, o.status);
+        else check(o.depth && (o.status == PT_OK || o.status == PT_LATER_FRAGMENT),
+                   "link type %u, packet %u: status %u", linktype, k, o.status);
     }
 }
 
@@ -727,7 +731,8 @@ static void random_packet(made *m, uint16_t *linktype)
 /* Sections, interfaces and packets of all kinds; sections in a mixture of byte orders. */
 static void pcapng_stream(stream *s, int sections, int packets)
 {
-    static const uint32_t types[] = {PT_BLOCK_PACKET, PT_BLOCK_PACKET, PT_BLOCK_SIMPLE_PACKET, PT_BLOCK_OLD_PACKET, 5, 0x0bad};
+    static const uint32_t types[] = {PT_BLOCK_PACKET, PT_BLOCK_PACKET, PT_BLOCK_SIMPLE_PACKET, PT_BLOCK_OLD_PACKET,
+                                     5, 0x0bad};
     static const uint8_t resolutions[] = {6, 9, 0, 3, 12, 0x7f, 0x80, 0x88, 0xff, 19, 20, 27, 28, 29};
     while (sections--) {
         uint16_t linktypes[3];
@@ -838,7 +843,8 @@ static uint64_t feed_new(const pt_cutter *model, const uint8_t *p, size_t n, siz
 static void try_stream(const pt_cutter *c, const stream *s, uint64_t packets)
 {
     uint64_t whole, pieces, n = feed_new(c, s->p, s->n, s->n, 1, &whole), last = 0;
-    check(packets == UINT64_MAX || n == packets, "%llu of %llu packets", (unsigned long long)n, (unsigned long long)packets);
+    check(packets == UINT64_MAX || n == packets, "%llu of %llu packets", (unsigned long long)n,
+          (unsigned long long)packets);
     for (size_t piece = 1; piece <= 7; piece++) {
         check(feed_new(c, s->p, s->n, piece, 0, &pieces) == n && pieces == whole, "pieces of %zu differ", piece);
     }
@@ -905,9 +911,11 @@ static void random_streams(int rounds)
 /* Random programs: those that are accepted must run without reading elsewhere, and end. */
 static void random_programs(int rounds)
 {
-    static const uint16_t codes[] = {0x00, 0x20, 0x28, 0x30, 0x40, 0x48, 0x50, 0x60, 0x80, 0x01, 0x61, 0x81, 0xb1, 0x02, 0x03,
-                                     0x04, 0x0c, 0x14, 0x24, 0x34, 0x3c, 0x64, 0x74, 0x84, 0x94, 0x9c, 0xa4, 0x05, 0x15, 0x1d,
-                                     0x25, 0x35, 0x45, 0x07, 0x87, 0x06, 0x16};
+    static const uint16_t codes[] = {
+        0x00, 0x20, 0x28, 0x30, 0x40, 0x48, 0x50, 0x60, 0x80, 0x01, 0x61, 0x81, 0xb1, 0x02, 0x03, 0x04, 0x0c, 0x14,
+        0x24, 0x34, 0x3c, 0x64, 0x74, 0x84, 0x94, 0x9c, 0xa4, 0x05, 0x15, 0x1d, 0x25, 0x35, 0x45, 0x07, 0x87,
+        0x06, 0x16,
+    };
     uint64_t accepted = 0;
     uint8_t *packet = malloc(60);
     for (int k = 0; k < 60; k++) packet[k] = (uint8_t)chance(256);
@@ -939,7 +947,8 @@ static void refused_programs(void)
         {{0x03, 0, 0, 99}, {0x06, 0, 0, 1}}, {{0x05, 0, 0, 1}, {0x06, 0, 0, 1}}, {{0x15, 1, 0, 0}, {0x06, 0, 0, 1}},
         {{0x15, 0, 1, 0}, {0x06, 0, 0, 1}}, {{0x06, 0, 0, 1}, {0x00, 0, 0, 1}},
     };
-    for (uint32_t k = 0; k < sizeof bad / sizeof *bad; k++) check(!pt_filter_valid(bad[k], 2), "bad program %u accepted", k);
+    for (uint32_t k = 0; k < sizeof bad / sizeof *bad; k++)
+        check(!pt_filter_valid(bad[k], 2), "bad program %u accepted", k);
     check(!pt_filter_valid(port80, 0), "the empty program was accepted");
 }
 

@@ -39,6 +39,7 @@ typedef struct {
     uint32_t interface; /* index into pt_interfaces */
     uint8_t flags;
     uint8_t reason;     /* why it is dropped: a number its dropper chose */
+    uint16_t lane;      /* whoever deals packets out to several senders sets and reads it; else undefined */
 } pt_record;
 
 /* One IP header and what it carries. Offsets count from the first byte of the packet. */

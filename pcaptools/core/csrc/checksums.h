@@ -72,7 +72,7 @@ static inline uint32_t pt_crc32c(uint32_t crc, const uint8_t *p, size_t n)
     return crc;
 }
 
-/* Whether a zero in the checksum field means "none", so that a sum of zero is sent as its other form (RFC 768, RFC 3828). */
+/* Whether a zero in the field means "none", so that a sum of zero is sent as its other form (RFC 768, RFC 3828). */
 static inline int pt_zero_is_none(const pt_layer *l) { return l->protocol == PT_UDP || l->protocol == PT_UDPLITE; }
 
 /* RFC 1624, equation 3: the change of a sum when bytes change. n is even, at an even place of what is summed. */

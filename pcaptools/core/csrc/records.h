@@ -226,7 +226,6 @@ static inline int pt_cut_packet(pt_cutter *c, pt_batch *b, const uint8_t *p, uin
     if (type == PT_BLOCK_SIMPLE_PACKET) {
         wirelen = pt_get32(p + 8, swapped);
         caplen = i->snaplen && i->snaplen < wirelen ? i->snaplen : wirelen;
-        if (caplen > total - 16) caplen = total - 16;
     } else {
         caplen = pt_get32(p + 20, swapped);
         wirelen = pt_get32(p + 24, swapped);
