@@ -1,6 +1,7 @@
 """What holds for all tests: with CI=true a test that does not run has failed."""
 
 import os
+import signal
 
 import captures
 import pytest
@@ -36,3 +37,14 @@ def merged(tmp_path_factory):
     if not captures.index():
         pytest.skip(captures.MISSING)
     return captures.Merged(tmp_path_factory.mktemp("merged"))
+
+
+@pytest.fixture(autouse=True)
+def _signals():
+    """A command that a test runs in this process sets how it ends: that ends with the test."""
+    numbers = (signal.SIGPIPE, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)

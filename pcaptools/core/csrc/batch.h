@@ -171,6 +171,12 @@ static inline void pt_put_net16(uint8_t *p, uint16_t v)
     p[1] = (uint8_t)v;
 }
 
+static inline void pt_put_net32(uint8_t *p, uint32_t v)
+{
+    pt_put_net16(p, (uint16_t)(v >> 16));
+    pt_put_net16(p + 2, (uint16_t)v);
+}
+
 /* Room for capacity bytes. 0: done, -1: no memory (the batch stays as it was). */
 static inline int pt_batch_reserve(pt_batch *b, size_t capacity)
 {

@@ -15,12 +15,6 @@ typedef struct {
     uint64_t matched;
 } pt_port_rule;
 
-static inline void pt_put_net32(uint8_t *p, uint32_t v)
-{
-    pt_put_net16(p, (uint16_t)(v >> 16));
-    pt_put_net16(p + 2, (uint16_t)v);
-}
-
 static inline uint16_t pt_new_port(pt_port_rule *rule, uint32_t n, uint16_t port, uint64_t *matched)
 {
     for (uint32_t k = 0; k < n; k++) {

@@ -8,12 +8,6 @@
 
 #include "headers.h"
 
-static inline void pt_put_net32(uint8_t *p, uint32_t v)
-{
-    pt_put_net16(p, (uint16_t)(v >> 16));
-    pt_put_net16(p + 2, (uint16_t)v);
-}
-
 static inline void pt_shift_pair(uint8_t *small, uint8_t *large, uint32_t shift)
 {
     uint32_t low = pt_net32(small), high = pt_net32(large);
