@@ -127,3 +127,13 @@ def test_an_interrupted_replay_reports(tmp_path: Path) -> None:
     assert seconds < 1, "a benchmark says how fast; this says that it does not wait for the hour"
     assert report.startswith("Actual: 1 packets (60 bytes) sent in ")
     assert errors == ""
+
+
+def test_the_demo_runs() -> None:
+    namespace.skip_unless_possible()
+    demo = Path(__file__).parent.parent / "packaging" / "demo.py"
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    result = subprocess.run([sys.executable, demo], env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "arrived:  3000 of 3000 packets; 3000 with an address mapped" in result.stdout
+    assert "checksums: 6000 right, 0 wrong" in result.stdout
