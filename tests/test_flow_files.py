@@ -305,7 +305,7 @@ def test_tar(mixed: Path, tmp_path: Path) -> None:
     made = subprocess.run([sys.executable, STUB, "--tar", mixed], capture_output=True, check=True, env=ENVIRONMENT)
     with tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
         assert archive.getnames() == [*(f"in.pcap_flow-{n}.pcap" for n in range(1, 6)), "in.pcap_other.pcap"]
-        archive.extractall(tmp_path / "out", filter="data")
+        archive.extractall(tmp_path / "out")  # Python 3.10 may lack the filter
     check(mixed, tmp_path / "out")
 
 
