@@ -199,6 +199,17 @@ static inline int pt_batch_grow_records(pt_batch *b)
     return 0;
 }
 
+/* Let an empty batch store its records as another one does. */
+static inline void pt_store_like(pt_batch *out, const pt_batch *b)
+{
+    out->format = b->format;
+    out->swapped = b->swapped;
+    out->nanoseconds = b->nanoseconds;
+    out->header = b->header;
+    out->swapped_lengths = b->swapped_lengths;
+    out->located = 0;
+}
+
 static inline void pt_batch_free(pt_batch *b)
 {
     free(b->bytes);

@@ -544,12 +544,7 @@ static inline void pt_direct_cached(pt_batch *b, const uint8_t *cache)
 static inline int pt_cut_batch(const pt_batch *b, pt_batch *out, const uint32_t *cut)
 {
     uint32_t at = 0;
-    out->format = b->format;
-    out->swapped = b->swapped;
-    out->nanoseconds = b->nanoseconds;
-    out->header = b->header;
-    out->swapped_lengths = b->swapped_lengths;
-    out->located = 0;
+    pt_store_like(out, b);
     for (uint32_t k = 0; k < b->n; k++) {
         const pt_record *r = &b->record[k];
         uint32_t length = cut[k] & ~(uint32_t)PT_CUT_WIRE;

@@ -572,12 +572,7 @@ static inline int pt_shape_batch(pt_shape *s, const pt_batch *b, pt_batch *out, 
 {
     pt_made m;
     uint32_t at = 0;
-    out->format = b->format;
-    out->swapped = b->swapped;
-    out->nanoseconds = b->nanoseconds;
-    out->header = b->header;
-    out->swapped_lengths = b->swapped_lengths;
-    out->located = 0;
+    pt_store_like(out, b);
     for (uint32_t k = 0; k < b->n; k++) {
         const pt_record *r = &b->record[k];
         if (pt_copy_bytes(out, b->bytes + at, r->start - at)) return -1;
