@@ -6,6 +6,10 @@ import signal
 import captures
 import pytest
 
+# Started behind `&` or nohup, a process ignores these, and so would every command that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 FORBIDDEN = "skipped, which CI=true forbids: "
 
 
