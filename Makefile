@@ -70,17 +70,12 @@ lint: build .venv/bin/ruff .venv/bin/mypy
 	.venv/bin/mypy pcaptools
 	mandoc -T lint -W warning man/*
 
-build/check: tests/native/check.c $(HEADERS)
+build/asan-%: tests/native/%.c $(HEADERS)
 	mkdir -p build
 	$(CC) -std=gnu99 -g -O1 -Wall -fsanitize=address,undefined -fno-sanitize-recover=all -Ipcaptools/core/csrc $< -o $@
 
-build/check-edits: tests/native/edits.c $(HEADERS)
-	mkdir -p build
-	$(CC) -std=gnu99 -g -O1 -Wall -fsanitize=address,undefined -fno-sanitize-recover=all -Ipcaptools/core/csrc $< -o $@
-
-check-asan: build/check build/check-edits
-	build/check
-	ASAN_OPTIONS=detect_leaks=0 build/check-edits
+check-asan: $(patsubst tests/native/%.c,build/asan-%,$(filter-out %/fuzz.c,$(wildcard tests/native/*.c)))
+	for check in $^; do $$check || exit; done
 
 build/fuzz-core: tests/native/fuzz.c tests/native/check.c $(HEADERS)
 	mkdir -p build/fuzz
