@@ -1,10 +1,10 @@
 """Compressed streams: gzip, zstd, lz4, xz and bzip2, recognised by content on the way in and by suffix on the way out.
 
-Each decoder below is a generator over an `_Input`: it yields decoded bytes as soon as they exist, and `b""` whenever it
-is about to wait for the stream, so that what is decoded reaches a live pipe's reader at once. Whatever is wrong raises
-`_Damage` after everything before it has been yielded. To lose little at a bad spot, zstd and lz4 are decoded block by
-block, and the other three in steps that start small and grow with the member; that also bounds the memory that
-one step takes, however well the data is compressed.
+Each decoder below is a generator over a `CompressedInput`: it yields decoded bytes as soon as they exist, and `b""`
+whenever it is about to wait for the stream, so that what is decoded reaches a live pipe's reader at once. Whatever is
+wrong raises `Damage` after everything before it has been yielded. To lose little at a bad spot, zstd and lz4 are
+decoded block by block, and the other three in steps that start small and grow with the member; that also bounds the
+memory that one step takes, however well the data is compressed.
 
 Formats: RFC 1952 (gzip), RFC 8878 (zstd), lz4_Frame_format.md 1.6, xz-file-format 1.2; bzip2 has no specification.
 """
@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from pcaptools.errors import DamagedError
+from pcaptools.files.compressed_input import CompressedInput, Damage
 
 BUFFER = 256 * 1024  # bytes asked of the raw stream at a time
 STEP = 8192  # bytes a decoder takes (gzip) or gives (xz, bzip2) at a time, at most
@@ -102,7 +103,7 @@ class Decompressed:
         self._max_ratio = max_ratio
         self._size = 0
         self.kind = recognise(head)
-        self._input = _Input(raw, head, buffer, offset)
+        self._input = CompressedInput(raw, head, buffer, offset)
         self._pieces = self._members() if resume is None else self._resumed(*resume)
         self.starts = [(0, 0)]
         self._pending = memoryview(b"")
@@ -129,7 +130,7 @@ class Decompressed:
         while not self._pending:
             try:
                 piece = next(self._pieces, None)
-            except _Damage as damage:
+            except Damage as damage:
                 where = f"{self.kind or 'compressed'} data damaged at byte {damage.offset} of the compressed file"
                 self._error = DamagedError(f"{where}: {damage.reason}")
                 return False
@@ -157,7 +158,7 @@ class Decompressed:
                     del self.starts[1::2]
                 yield from _DECODERS[kind](self._input)
             elif head[0] or not self.kind:
-                raise _Damage("garbage after the last member" if self.kind else "not compressed data", self._input)
+                raise Damage("garbage after the last member" if self.kind else "not compressed data", self._input)
             else:
                 yield from self._padding()
 
@@ -172,83 +173,12 @@ class Decompressed:
         self._input.unread(len(bytes(piece).lstrip(b"\0")))
 
 
-class _Damage(Exception):
-    """What is wrong at the byte `offset` of the compressed stream: `back` bytes before where `data` is read."""
-
-    def __init__(self, reason: str, data: _Input, back: int = 0) -> None:
-        self.reason = reason
-        self.offset = data.offset - back
-
-
-class _Input:
-    """The compressed bytes: a window of the raw stream, `offset` bytes from its beginning."""
-
-    def __init__(self, raw: Any, head: bytes, buffer: int, offset: int) -> None:
-        self._buffer = buffer
-        self._read: Callable[[memoryview], int] = (
-            getattr(raw, "readinto1", None) or getattr(raw, "readinto", None) or _reader(raw)
-        )
-        self._view = memoryview(bytearray(head))
-        self._start = 0
-        self._end = len(head)
-        self._ended = False
-        self.offset = offset
-
-    def take(self, least: int, most: int) -> Generator[bytes, None, memoryview]:
-        """From `least` to `most` bytes, as many as are there; fewer only at the end. Valid until the next call."""
-        while self._end - self._start < least and not self._ended:
-            yield b""
-            self._fill(least)
-        size = min(self._end - self._start, most)
-        self._start += size
-        self.offset += size
-        return self._view[self._start - size : self._start]
-
-    def need(self, size: int) -> Generator[bytes, None, bytes]:
-        """Exactly `size` bytes. Raises _Damage if the stream ends before."""
-        piece = yield from self.take(size, size)
-        if len(piece) < size:
-            raise _Damage("unexpected end", self)
-        return bytes(piece)
-
-    def peek(self, size: int) -> Generator[bytes, None, bytes]:
-        """The next `size` bytes, fewer only at the end, left where they are."""
-        piece = yield from self.take(size, size)
-        self.unread(len(piece))
-        return bytes(piece)
-
-    def unread(self, size: int) -> None:
-        """Give back the last `size` bytes of what was taken last."""
-        self._start -= size
-        self.offset -= size
-
-    def _fill(self, wanted: int) -> None:
-        if self._start + max(wanted, self._buffer // 2) > len(self._view):
-            left = bytes(self._view[self._start : self._end])
-            if max(wanted, self._buffer) > len(self._view):
-                self._view = memoryview(bytearray(max(wanted, self._buffer)))
-            self._view[: len(left)] = left
-            self._start, self._end = 0, len(left)
-        got = self._read(self._view[self._end :])
-        self._end += got
-        self._ended = not got
-
-
-def _reader(raw: Any) -> Callable[[memoryview], int]:
-    def readinto(view: memoryview) -> int:
-        piece = raw.read(len(view))
-        view[: len(piece)] = piece
-        return len(piece)
-
-    return readinto
-
-
-def _run(decompress: Callable[..., bytes], piece: bytes | memoryview, data: _Input, *limit: int) -> bytes:
+def _run(decompress: Callable[..., bytes], piece: bytes | memoryview, data: CompressedInput, *limit: int) -> bytes:
     """decompress(piece), a library's own exception turned into damage at the beginning of `piece`."""
     try:
         return decompress(piece, *limit)
     except Exception as error:  # five libraries, five exceptions, and MemoryError for a size that the data asks for
-        raise _Damage(str(error) or "out of memory", data, len(piece)) from None
+        raise Damage(str(error) or "out of memory", data, len(piece)) from None
 
 
 def _step(done: int) -> int:
@@ -256,7 +186,7 @@ def _step(done: int) -> int:
     return min(max(done >> 4, 64), STEP)
 
 
-def _gunzip(data: _Input) -> _Decoder:
+def _gunzip(data: CompressedInput) -> _Decoder:
     """One gzip member. The CRC is ours, so that a wrong one costs no data."""
     from isal import isal_zlib
 
@@ -269,18 +199,18 @@ def _gunzip(data: _Input) -> _Decoder:
         yield output
     trailer = yield from data.need(8)
     if int.from_bytes(trailer[:4], "little") != crc:
-        raise _Damage("the checksum does not match", data, 8)
+        raise Damage("the checksum does not match", data, 8)
     if int.from_bytes(trailer[4:], "little") != size & 0xFFFFFFFF:
-        raise _Damage("the length does not match", data, 4)
+        raise Damage("the length does not match", data, 4)
 
 
-def _inflate(data: _Input, inflate: Any) -> _Decoder:
+def _inflate(data: CompressedInput, inflate: Any) -> _Decoder:
     """Deflate blocks up to the last one."""
     start = data.offset
     while not inflate.eof:
         piece = yield from data.take(1, _step(data.offset - start))
         if not piece:
-            raise _Damage("unexpected end", data)
+            raise Damage("unexpected end", data)
         output = _run(inflate.decompress, piece, data)
         if output:
             yield output
@@ -308,7 +238,7 @@ def _aligned(bit: int, first: int) -> bytes:
     return (value | first >> bit << size).to_bytes(size // 8 + 1, "little")
 
 
-def _regunzip(data: _Input, window: bytes, bit: int) -> _Decoder:
+def _regunzip(data: CompressedInput, window: bytes, bit: int) -> _Decoder:
     """The rest of a gzip member, from bit `bit` of the first byte on; its checksum covers more and is not looked at."""
     from isal import isal_zlib
 
@@ -323,11 +253,11 @@ def _regunzip(data: _Input, window: bytes, bit: int) -> _Decoder:
     yield from data.need(8)
 
 
-def _gzip_header(data: _Input) -> _Decoder:
+def _gzip_header(data: CompressedInput) -> _Decoder:
     header = yield from data.need(10)
     flags = header[3]
     if flags & 0xE0:
-        raise _Damage("the header has unknown flags", data, 7)
+        raise Damage("the header has unknown flags", data, 7)
     if flags & 4:  # FEXTRA
         length = yield from data.need(2)
         yield from data.need(int.from_bytes(length, "little"))
@@ -338,7 +268,7 @@ def _gzip_header(data: _Input) -> _Decoder:
         yield from data.need(2)
 
 
-def _unzstd(data: _Input) -> _Decoder:
+def _unzstd(data: CompressedInput) -> _Decoder:
     """One zstd frame, or one that is to be skipped."""
     import zstandard
 
@@ -364,7 +294,7 @@ def _unzstd(data: _Input) -> _Decoder:
         yield from _block(data, decompress, 4)
 
 
-def _unlz4(data: _Input) -> _Decoder:
+def _unlz4(data: CompressedInput) -> _Decoder:
     """One lz4 frame."""
     import lz4.frame
 
@@ -379,7 +309,7 @@ def _unlz4(data: _Input) -> _Decoder:
         size = int.from_bytes((yield from data.need(4)), "little") & 0x7FFFFFFF
         data.unread(4)
         if size > largest:
-            raise _Damage(f"a block of {size} bytes exceeds the frame's {largest}", data)
+            raise Damage(f"a block of {size} bytes exceeds the frame's {largest}", data)
         yield from _block(data, decompress, 4 + size + (flags >> 4 & 1) * 4 * bool(size), room)
         if not size:
             break
@@ -387,37 +317,37 @@ def _unlz4(data: _Input) -> _Decoder:
         yield from _block(data, decompress, 4, room)
 
 
-def _block(data: _Input, decompress: Callable[..., bytes], size: int, *limit: int) -> _Decoder:
+def _block(data: CompressedInput, decompress: Callable[..., bytes], size: int, *limit: int) -> _Decoder:
     """Decode one block of `size` bytes whole, or as much as is left of it."""
     block = bytes((yield from data.take(size, size)))
     output = _run(decompress, block, data, *limit)
     if output:
         yield output
     if len(block) < size:
-        raise _Damage("unexpected end", data)
+        raise Damage("unexpected end", data)
 
 
-def _skip(data: _Input, size: int) -> _Decoder:
+def _skip(data: CompressedInput, size: int) -> _Decoder:
     while size:
         piece = yield from data.take(1, size)
         if not piece:
-            raise _Damage("unexpected end", data)
+            raise Damage("unexpected end", data)
         size -= len(piece)
 
 
-def _unxz(data: _Input) -> _Decoder:
+def _unxz(data: CompressedInput) -> _Decoder:
     import lzma
 
     return _unpack(data, lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY))
 
 
-def _unbzip2(data: _Input) -> _Decoder:
+def _unbzip2(data: CompressedInput) -> _Decoder:
     import bz2
 
     return _unpack(data, bz2.BZ2Decompressor())
 
 
-def _unpack(data: _Input, decoder: Any) -> _Decoder:
+def _unpack(data: CompressedInput, decoder: Any) -> _Decoder:
     """One stream of a decoder of the standard library, which keeps what it has not yet used of its input."""
     done = 0
     piece: bytes | memoryview = b""
@@ -430,11 +360,11 @@ def _unpack(data: _Input, decoder: Any) -> _Decoder:
         elif not decoder.eof:
             piece = yield from data.take(1, BUFFER)
             if not piece:
-                raise _Damage("unexpected end", data)
+                raise Damage("unexpected end", data)
     data.unread(len(decoder.unused_data))
 
 
-_DECODERS: dict[str, Callable[[_Input], _Decoder]] = {
+_DECODERS: dict[str, Callable[[CompressedInput], _Decoder]] = {
     "gzip": _gunzip,
     "zstd": _unzstd,
     "lz4": _unlz4,
