@@ -17,8 +17,9 @@ import dpkt
 import pytest
 from captures import checksum, tool
 
-from pcaptools.engines import conversation, craft, generate, hexdump, linklayer
+from pcaptools.engines import craft, generate, hexdump, linklayer
 from pcaptools.engines.conversation import MS, OPTIONS, Conversation, Settings, Turn
+from pcaptools.engines.conversation_host import ACK
 
 BIN = Path(__file__).resolve().parent.parent / "bin" / "pcapgen"
 CHECKS = ["-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"]
@@ -133,7 +134,7 @@ def test_a_connection_ends_well(seed: int) -> None:
         assert len(segment.payload) <= settings.payload
         if settings.loss == settings.reorder == 0:
             assert position + len(segment.payload) - acknowledged[side] <= settings.window + 1
-        if segment.flags & conversation.ACK:
+        if segment.flags & ACK:
             acknowledged[1 - side] = max(acknowledged[1 - side], segment.ack - talk._hosts[1 - side].isn)
         for at, byte in enumerate(segment.payload, position - 1):
             assert said[side].setdefault(at, byte) == byte

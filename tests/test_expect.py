@@ -13,11 +13,15 @@ from simulation import MS, Wire, ends, recording, run
 
 from pcaptools.core import wire
 from pcaptools.core.wire import ACK, FIN, PSH, RST, SYN, Packet, Segment, Seq, packet, read_segment, sound
+from pcaptools.engines import play
 from pcaptools.engines.dialogue import ANY, CONTINUE, EXACT, LENGTH, WARN, Dialogue, Rules
 from pcaptools.engines.exchange import Exchange
 from pcaptools.engines.expect import Conversation
+from pcaptools.engines.ports import block, ranges
+from pcaptools.engines.roster import Roster
 from pcaptools.engines.script import Script, _Flow
-from pcaptools.engines.tcp import TRANSITIONS, Connection, Offer
+from pcaptools.engines.tcp import Connection, Offer
+from pcaptools.engines.tcp_states import TRANSITIONS
 
 ASK, TELL = b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nhello"
 TWICE = [("C", ASK), ("S", TELL), ("C", b"GET /2 HTTP/1.1\r\n\r\n"), ("S", TELL + b" again")]
@@ -129,29 +133,51 @@ def test_what_cannot_be_played_is_said(segments: tuple, problem: str) -> None:
 # --- whole conversations
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_any_conversation_over_any_wire(seed: int) -> None:
-    for at in range(seed * 25, seed * 25 + 25):
+LINES = (1, 10, 500, 3000)
+RUNS, AT_ONCE = 4000, 250
+
+
+def any_script(source: random.Random) -> Script:
+    """A connection of a few turns, now and then with a large one; it ends in any of the ways there are."""
+    lines = [(source.choice("CS"), source.randbytes(source.choice(LINES))) for _ in range(source.randint(1, 6))]
+    if source.random() < 0.05:
+        lines.append((source.choice("CS"), source.randbytes(30000)))
+    ends = source.choice(("CS", "SC", "C", "S", "", "c", "s", "Cs", "Sc"))
+    return recording(
+        lines, size=source.choice((100, 536, 1460, 5000)), ends=ends, half=source.random() < 0.3,
+        mss=source.choice((200, 536, 1460)),
+    )  # fmt: skip
+
+
+def any_offer(source: random.Random) -> Offer | None:
+    """What a SYN may say: small windows, and options left out."""
+    scale = source.choice((None, 0, 7))
+    window = source.choice((500, 2000, 65535)) << (scale or 0)
+    one = Offer(source.choice((100, 536, 1460)), scale, source.random() < 0.5, source.random() < 0.5, window)
+    return one if source.random() < 0.5 else None
+
+
+def any_wire(source: random.Random) -> Wire:
+    bad = {"loss": source.choice((0.1, 0.3)), "copies": source.choice((0, 0.2)), "jitter": source.choice((0, 10 * MS))}
+    delay = source.choice((0, MS, 5 * MS, 150 * MS))
+    return Wire(source.getrandbits(32), delay=delay, **(bad if source.random() < 0.7 else {}))
+
+
+@pytest.mark.parametrize("first", range(0, RUNS, AT_ONCE))
+def test_any_conversation_over_any_wire(first: int) -> None:
+    for at in range(first, first + AT_ONCE):
         source = random.Random(at)
-        lines = [
-            (source.choice("CS"), source.randbytes(source.choice((1, 10, 500, 3000, 20000))))
-            for _ in range(source.randint(1, 8))
-        ]
-        script = recording(
-            lines, size=source.choice((100, 536, 1460, 5000)), ends=source.choice(("CS", "SC", "C", "S", "", "c", "s"))
+        script = any_script(source)
+        rules = Rules(
+            source.choice((EXACT, EXACT, LENGTH)), recorded_pace=source.random() < 0.3, timeout=3_600_000 * MS
         )
-        wire = Wire(
-            at, loss=source.choice((0, 0, 0.1, 0.3)), copies=source.choice((0, 0.2)), jitter=source.choice((0, 10 * MS))
-        )
-        rules = Rules(EXACT, recorded_pace=source.random() < 0.3, timeout=600_000 * MS)
-        pair = ends(script, rules, at)
-        run(pair, wire)
+        pair = ends(script, rules, at, offer=any_offer(source), retries=30)
+        run(pair, any_wire(source))
         for end in pair:
+            end.events()
             assert end.dialogue.outcome and end.dialogue.outcome.ok, (at, end.dialogue.outcome)
-        client, server = (end.connection for end in pair)
-        assert client.sent_bytes <= len(script.part("client").mine) and server.sent_bytes <= len(
-            script.part("server").mine
-        )
+            part, connection = end.dialogue.part, end.connection
+            assert connection.sent_bytes <= len(part.mine) and end.dialogue.received_bytes == len(part.theirs)
 
 
 def outcome_of(theirs: list, rules: Rules, **wire: float) -> tuple[Dialogue, Dialogue]:
@@ -197,6 +223,50 @@ def test_a_longer_answer_is_found(expect: str, turn: int) -> None:
     client, _ = outcome_of(changed(turn, TWICE[2 * turn - 1][1] + b"MORE"), Rules(expect, timeout=3000 * MS))
     assert client.outcome and client.outcome.cause == "mismatch" and client.mismatch
     assert (client.mismatch.turn, client.mismatch.offset, client.mismatch.what) == (turn, size, "is longer")
+
+
+def moved(text: bytes, *, later: bool) -> list:
+    """TWICE, with `text` more in the first answer and as much less in the second; or the other way round."""
+    first, second = TWICE[1][1], TWICE[3][1]
+    if later:
+        return [TWICE[0], ("S", first[: -len(text)]), TWICE[2], ("S", text + second)]
+    return [TWICE[0], ("S", first + text), TWICE[2], ("S", second[len(text) :])]
+
+
+@pytest.mark.parametrize("size", [100, 1460])
+def test_errors_that_make_up_for_each_other_are_found(size: int) -> None:
+    for loss in (0, 0.2):
+        pair = ends(
+            recording(TWICE), Rules(LENGTH, timeout=9000 * MS),
+            server=recording(moved(b"MORE", later=False), size=size), server_rules=Rules(ANY, timeout=9000 * MS),
+        )  # fmt: skip
+        run(pair, Wire(3, loss=loss))
+        found = pair[0].dialogue.mismatch
+        assert found and (found.turn, found.offset, found.got, found.what) == (1, len(TELL), b"MORE", "is longer")
+    client, _ = outcome_of(moved(b"MORE", later=True), Rules(LENGTH, timeout=3000 * MS))
+    assert client.mismatch and client.mismatch[:2] == (1, len(TELL) - 4) and client.mismatch.what == "is shorter"
+
+
+def at_once(server: bytes, asked: bytes = b"two", acknowledged: int = 21, flags: int = ACK | PSH) -> Dialogue:
+    """A client that asks twice; the first bytes of the server's second answer acknowledged so much of the question.
+    What the server says now comes in one segment, before the second question."""
+    script = flow_of(
+        *SHAKE, ("C", 11, 51, ACK | PSH, b"ask-number"), ("S", 51, 21, flags, b"first!"),
+        ("C", 21, 57, ACK | PSH, asked), ("S", 57, acknowledged, ACK | PSH, b"second"),
+    )  # fmt: skip
+    dialogue = Dialogue(script.part("client"), Rules(LENGTH, timeout=3000 * MS))
+    dialogue.opened(0)
+    dialogue.received(server, True, 1, 10)
+    return dialogue
+
+
+def test_a_host_that_does_not_wait_may_send_answers_together() -> None:
+    assert not at_once(b"first!").mismatch
+    assert not at_once(b"1st...second", acknowledged=24).mismatch, "what it said then comes early"
+    early = at_once(b"1st...SECOND", acknowledged=24)
+    assert early.mismatch and early.mismatch[:2] == (1, 6) and early.outcome and not early.outcome.ok
+    assert not at_once(b"1st...SECOND", acknowledged=21).mismatch, "the recorded server had not heard the question"
+    assert not at_once(b"1st...SECOND", acknowledged=24, flags=ACK).mismatch, "the answer went on"
 
 
 @pytest.mark.parametrize("expect", [EXACT, LENGTH])
@@ -276,6 +346,69 @@ def test_datagrams_are_asked_for_again() -> None:
                 now = max(now, deadline)
                 play.timeout(now)
         assert (play.dialogue.outcome.ok, play.retransmitted) == (ok, again)  # type: ignore[union-attr]
+
+
+# --- many flows
+
+
+def served(*scripts: Script) -> play.Player:
+    """A server at 10.0.0.2 that plays these."""
+    place = play.Place(b"\x0a\0\0\2", None, b"", b"", None, 1500, False)
+    roster = Roster(scripts, repeat=1, concurrency=1, rate=0, tries=1)
+    return play.Player(roster, place, Rules(), role="server", scripts=scripts, seed=1)
+
+
+def heard(player: play.Player, port: int, *segments: Segment) -> list[Segment]:
+    """What it answers to a client."""
+    path = wire.Path(b"", b"\x0a\0\0\1", b"\x0a\0\0\2", 40000, port)
+    for segment in segments:
+        player.receive(path.tcp(segment), True, 1)
+    player.step(1)
+    frames = player.frames()
+    return [one for frame in frames if (one := read_segment(frame, 20, len(frame)))]
+
+
+def test_whoever_only_knocks_gets_no_flow() -> None:
+    player = served(recording(TWICE))
+    assert [one.flags for one in heard(player, 80, Segment(9, 0, SYN, 1000, mss=1460))] == [SYN | ACK]
+    heard(player, 80, Segment(10, 0, RST, 0))
+    assert player.roster.waiting and not player.roster.results
+    assert [one.flags for one in heard(player, 80, Segment(900, 0, SYN, 1000, mss=1460))] == [SYN | ACK]
+
+
+def test_a_client_gets_a_flow_of_its_port() -> None:
+    flows = [recording(TWICE), recording([("S", b"220 hello\r\n")])]
+    flows[1].server = (flows[1].server[0], 25)
+    player = served(*flows)
+    (answer,) = heard(player, 25, Segment(9, 0, SYN, 1000, mss=1460))
+    greeting = heard(player, 25, Segment(10, answer.seq + 1, ACK, 1000))
+    assert b"".join(one.payload for one in greeting) == b"220 hello\r\n"
+    assert heard(player, 443, Segment(9, 0, SYN, 1000)) == []
+
+
+def test_ports_are_few_ranges() -> None:
+    assert ranges([5, 3, 4, 9, 3]) == [(3, 5), (9, 9)] and ranges([]) == []
+    assert ranges(range(1, 999, 2)) == [(1, 997)], "too many to look at for every packet"
+    source = random.Random(1)
+    for size in (1, 1000, 16384, 99999):
+        some = block("random", size, source)
+        assert 49152 <= some[0] <= some[-1] <= 65535 and len(some) == min(size, 16384)
+    assert block(65000, 1000, source) == range(65000, 65536)
+
+
+def test_a_datagram_chooses_the_exchange() -> None:
+    parts = []
+    for asked, answer in ((b"ask", b"answer"), (b"other", b"another answer")):
+        flow = _Flow(1, "made", 17, (b"\1\1\1\1", 1), (b"\2\2\2\2", 53))
+        flow.udp(asked, False, len(asked), 10**9)
+        flow.udp(answer, True, len(answer), 10**9 + 1)
+        parts.append(Script(flow).part("server"))
+    exchange = Exchange(parts[0], Rules(EXACT), passive=True)
+    exchange.choose = lambda data: parts[data == b"other"]
+    exchange.started(0)
+    exchange.receive(b"other", 1)
+    assert exchange.datagrams_to_send() == [b"another answer"] and not exchange.dialogue.mismatch
+    assert [(event.kind, event.packet) for event in exchange.events()][:2] == [("received", 1), ("sent", 2)]
 
 
 # --- single segments

@@ -26,7 +26,7 @@ Options:
   --on-mismatch=WHAT     stop, warn or continue [default: stop].
   --pace=PACE            fast, or recorded: keep the think times of the recording [default: fast].
   --timeout=SECONDS      Give up when nothing new came for so long [default: 30].
-  --retries=N            Play a flow up to N times until its answers are as expected [default: 3].
+  --retries=N            Play a flow up to N times until its answers are as expected (default: 3; as a server 1).
   --tcp-retries=N        Send a segment again up to N times [default: 8].
   --concurrency=N        Play up to N flows at once [default: 1].
   --rate=N               Start at most N flows a second.
@@ -35,6 +35,7 @@ Options:
   --dst-port=PORT        Connect to this port instead of the recorded one; as a server, listen there.
   --source-ip=ADDRESS    Use this free address of the subnet, and answer ARP or ND for it: no firewall is touched.
   --vlan=ID              Tag what is sent, and expect tags (802.1Q).
+  --backend=NAME         packet (the default on Linux) or pypcap (elsewhere).
   -w, --write=FILE       Record the live packets (nanosecond pcap).
   -Z, --user=NAME        Become this user once the device is open.
   --json                 Print the report as one JSON object.
@@ -47,7 +48,7 @@ Options:
 from __future__ import annotations
 
 from pcaptools import cli
-from pcaptools.errors import DeviceError, InputError, UsageError
+from pcaptools.errors import DeviceError, InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from pcaptools.engines.dialogue import Event
     from pcaptools.engines.plan import Plan
     from pcaptools.engines.play import Place, Player
-    from pcaptools.engines.play_streams import StreamPlayer
     from pcaptools.engines.roster import Job, Roster
     from pcaptools.engines.script import Script
     from pcaptools.net.device import Device
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
 SECOND = 1_000_000_000
 FAILURES_SHOWN = 10
-ASKING = 3
+ETHERNET_MTU = 1500
 
 PCAP_HEADER = bytes.fromhex("4d3cb2a1020004000000000000000000") + (262144).to_bytes(4, "little")
 
@@ -128,38 +128,24 @@ class _Replay:
         self.random = random.Random(plan.seed)
         self._print = command.args["--json"] is False and not command.quiet
 
-    # --- what is played
-
     def read(self, transforms: list) -> None:
         """Find the flows in the captures."""
         from pcaptools.core.pipeline import counted, through
         from pcaptools.core.wire import TCP, UDP
+        from pcaptools.engines.plan import choose
+        from pcaptools.engines.roster import Roster
         from pcaptools.engines.script import Collector
         from pcaptools.files.inputs import captures, sound
 
-        collector = Collector(UDP if self.plan.udp else TCP)
-        paths = _paths(self.plan.capture)
+        plan = self.plan
+        collector = Collector(UDP if plan.udp else TCP)
+        paths = _paths(plan.capture)
         self.command.refuse_terminal(paths)
         for capture in captures(paths, self.account):
             for batch in through(counted(sound(capture, self.account), self.account), transforms):
                 collector.feed(batch, capture.name)
             collector.end_of_capture()
-        self._choose(collector.scripts())
-        if self.command.verbose:
-            self.command.say(f"{collector.ignored} packets of other protocols, {collector.damaged} damaged: ignored")
-
-    def _choose(self, scripts: list[Script]) -> None:
-        from pcaptools.engines.roster import Roster
-
-        plan = self.plan
-        if plan.flow is not None:
-            if plan.flow > len(scripts):
-                raise UsageError(f"--flow: there are {len(scripts)} flows")
-            scripts = [scripts[plan.flow - 1]]
-        for script in scripts:
-            if not script.problem and script.shakeless and not self.command.args["--synthesize-handshake"]:
-                script.problem = "no SYN in the capture: --synthesize-handshake plays it all the same"
-            (self.refused if script.problem else self.scripts).append(script)
+        self.scripts, self.refused = choose(plan, collector.scripts())
         for script in self.refused:
             self.account.problem(f"{script.source}: flow {script.number} is not played: {script.problem}")
         if not self.scripts:
@@ -168,61 +154,46 @@ class _Replay:
         self.roster = Roster(
             self.scripts, repeat=plan.repeat, concurrency=plan.concurrency, rate=plan.rate, tries=plan.tries
         )
+        if self.command.verbose:
+            self.command.say(f"{collector.ignored} packets of other protocols, {collector.damaged} damaged: ignored")
 
     # --- over an interface
 
     def open(self, stack: ExitStack) -> None:
         """The device, what is received from it, and the silence of our own kernel."""
+        from pcaptools.engines.ports import kernel_filter
         from pcaptools.files.bpf import compile_filter
-        from pcaptools.net.capture import Ring
         from pcaptools.net.device import Device
-        from pcaptools.net.inject import open_device
-        from pcaptools.net.line import Line
+        from pcaptools.net.line import open_line
+        from pcaptools.net.neighbours import towards
 
         plan, device = self.plan, Device(self.plan.interface)
-        way = self._way(device)
-        if way.source == plan.target:
-            raise DeviceError(f"{plan.interface}: the target is our own address")
+        way = towards(device, plan.target, plan.source, self.scripts[0].version if self.scripts else 4)
         local = self._local_ports()
-        ring = stack.enter_context(
-            Ring(
-                device,
-                compile_filter(_filter(way.source, plan, local, bool(device.header)), device.linktypes[0]),
-                vlan=plan.vlan,
+        self._quiet(stack, way.source, local)  # first: or the kernel resets clients that come meanwhile
+        self.line = stack.enter_context(
+            open_line(
+                device, lambda: kernel_filter(way.source, plan, local, bool(device.header)), compile_filter,
+                vlan=plan.vlan, backend=plan.backend,
             )
-        )
-        injector = stack.enter_context(open_device(plan.interface, qdisc_bypass=False))
-        if injector.warning:
-            self.command.warn(injector.warning)
-        self.line = Line(injector, ring, self._recorder(stack, device))
-        self._quiet(stack, way.source, local)
+        )  # fmt: skip
+        if self.line.warning:
+            self.command.warn(self.line.warning)
+        self.line.record = self._recorder(stack, device)
+        if self._print:
+            print(f"Own resets: {self.facts['silence']}", flush=True)
         self.place = self._place(device, way)
-
-    def _way(self, device: Device) -> Any:
-        from pcaptools.net import neighbours
-
-        plan = self.plan
-        if plan.source is not None:
-            if plan.source in neighbours.own_addresses():
-                raise UsageError("--source-ip: this is an address of this machine: leave the option out")
-            return neighbours.link_only(device, plan.target)._replace(source=plan.source)
-        if plan.target is None:
-            return neighbours.of_device(device, self.scripts[0].version if self.scripts else 4)
-        return neighbours.way(device, plan.target)
 
     def _local_ports(self) -> list[tuple[int, int]]:
         """Our ports, as (first, last): the least that the plan needs."""
-        from pcaptools.engines.play import FIRST_DYNAMIC, LAST_DYNAMIC
+        from pcaptools.engines.ports import LAST_DYNAMIC, block, ranges, serving
 
         plan = self.plan
         if plan.role == "server":
-            return [(port, port) for port in sorted({plan.dst_port or script.server[1] for script in self.scripts})]
+            return serving(plan, self.scripts)
         if plan.port == "recorded":
-            return [(port, port) for port in sorted({script.client[1] for script in self.scripts})]
-        room = LAST_DYNAMIC - FIRST_DYNAMIC + 1
-        size = min(self.roster.total if self.roster else room, room)
-        first = self.random.randint(FIRST_DYNAMIC, LAST_DYNAMIC + 1 - size) if plan.port == "random" else plan.port
-        self.block = range(first, min(first + size, 65536))
+            return ranges(script.client[1] for script in self.scripts)
+        self.block = block(plan.port, self.roster.total if self.roster else LAST_DYNAMIC, self.random)
         return [(self.block[0], self.block[-1])]
 
     def _recorder(self, stack: ExitStack, device: Device) -> Any:
@@ -236,21 +207,20 @@ class _Replay:
         return output.write
 
     def _quiet(self, stack: ExitStack, source: bytes, local: list[tuple[int, int]]) -> None:
-        """See to it that our kernel resets nothing, and say how."""
+        """See to it that our kernel answers nothing, and say how."""
         from ipaddress import ip_address
 
-        if self.plan.source is not None:
+        plan = self.plan
+        if plan.source is not None:
             how = f"{ip_address(source)} is no address of this machine: no firewall is touched"
-        elif self.plan.udp:
-            how = "none: UDP is answered by nobody"
         else:
+            from pcaptools.engines.ports import serving
             from pcaptools.net.firewall import Silence
 
-            silence = stack.enter_context(Silence(source, self.plan.target, local))
+            remote = serving(plan, self.scripts) if plan.role == "client" else None
+            silence = stack.enter_context(Silence(source, plan.target, local, remote, udp=plan.udp))
             how = f"nftables table {silence.table} {silence.rule}"
         self.facts["silence"] = how
-        if self._print:
-            print(f"Own resets: {how}", flush=True)
 
     def _place(self, device: Device, way: Any) -> Place:
         from pcaptools.core.wire import IPV4, IPV6, ethernet
@@ -264,27 +234,21 @@ class _Replay:
         elif not device.header:
             link = b""
         answers = plan.source is not None and bool(device.header)
-        return Place(way.source, plan.target, link, way.own_mac, plan.vlan, device.mtu, answers)
+        return Place(way.source, plan.target, link, way.own_mac, plan.vlan, device.mtu or ETHERNET_MTU, answers)
 
     def _ask(self, way: Any) -> bytes:
         """The MAC address of the next hop, out of its own mouth."""
         from ipaddress import ip_address
-        from time import monotonic_ns
 
         from pcaptools.engines.neighbour import answered, question
 
         assert self.line
-        for _ in range(ASKING):
-            self.line.send([question(way.hop, way.source, way.own_mac, self.plan.vlan)])
-            until = monotonic_ns() + SECOND
-            while (left := until - monotonic_ns()) > 0:
-                self.line.wait(left)
-                for arrival in self.line.arrivals():
-                    mac = answered(arrival.frame, 14, way.hop)
-                    if mac:
-                        return mac
-        how = "ARP" if len(way.hop) == 4 else "neighbour discovery"
-        raise DeviceError(f"unreachable: {ip_address(way.hop)} does not answer {how}")
+        asked = question(way.hop, way.source, way.own_mac, self.plan.vlan)
+        mac = self.line.ask(asked, lambda frame: answered(frame, 14, way.hop))
+        if mac is None:
+            how = "ARP" if len(way.hop) == 4 else "neighbour discovery"
+            raise DeviceError(f"unreachable: {ip_address(way.hop)} does not answer {how}")
+        return mac
 
     # --- playing
 
@@ -298,7 +262,8 @@ class _Replay:
     def _run_line(self) -> None:
         from time import monotonic_ns
 
-        from pcaptools.engines.play import Player, Ports
+        from pcaptools.engines.play import Player
+        from pcaptools.engines.ports import Ports
 
         plan = self.plan
         assert self.line and self.place and self.roster
@@ -407,14 +372,3 @@ def _paths(capture: str) -> list[str]:
     if not names:
         raise InputError(f"{capture}: no file in this directory")
     return names
-
-
-def _filter(source: bytes, plan: Plan, local: list[tuple[int, int]], ethernet: bool) -> str:
-    """What the kernel shall hand us, as libpcap says it."""
-    from ipaddress import ip_address
-
-    address = ip_address(source)
-    ports = " or ".join(f"{'udp' if plan.udp else 'tcp'} dst portrange {low}-{high}" for low, high in local)
-    host = f"src host {ip_address(plan.target)} and " if plan.target else ""
-    errors, ask = ("icmp", " or arp") if address.version == 4 else ("icmp6", " or icmp6")
-    return f"(dst host {address} and (({host}({ports})) or {errors})){ask if ethernet else ''}"

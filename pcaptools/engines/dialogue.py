@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import namedtuple
 
 from pcaptools.engines.script import Part, Turn
-from pcaptools.engines.tcp import MS
+from pcaptools.engines.tcp_timer import MS
 
 EXACT, LENGTH, ANY = "exact", "length", "any"
 STOP, WARN, CONTINUE = "stop", "warn", "continue"
@@ -112,11 +112,13 @@ class Dialogue:
         self.last = self._free = now
         self._go_on(now)
 
-    def received(self, data: bytes, push: bool, now: int) -> None:
-        """Bytes of the other side, in order; push: they end a segment that was pushed."""
+    def received(self, data: bytes, push: bool, now: int, heard: int | None = None) -> None:
+        """Bytes from the other side, in order. push: they end a segment that was pushed. heard: how many of our bytes
+        the other side had when it sent these; None: all that we have said."""
         self.last = now
         self.received_bytes += len(data)
         sent = self._sent
+        heard = self._said if heard is None else heard
         if self.rules.strict:
             self._check_boundary(len(data), now)
         while data and not self.outcome:
@@ -124,7 +126,8 @@ class Dialogue:
             if turn is None:
                 self._too_much(data, now)
                 return
-            self._note_early(turn)
+            if self._came_early(turn, data, heard, now):
+                return
             room = len(data) if self.rules.expect == ANY else turn.end - turn.start - self._got
             piece, data = data[:room], data[room:]
             self._hear(turn, piece, sent, push and not data, now)
@@ -158,10 +161,12 @@ class Dialogue:
             times.append(due)
         return min(times)
 
-    def timeout(self, now: int) -> None:
-        """Time has passed."""
+    def timeout(self, now: int, gap: bool = False) -> None:
+        """Time has passed. gap: something is known to be missing that the other side has sent."""
         if self.outcome:
             return
+        if gap and self._idle is not None:
+            self._idle = max(self._idle, now + IDLE_PUSHED)
         if self._idle is not None and now >= self._idle:
             self._idle = None
             if not self.answered:
@@ -192,13 +197,27 @@ class Dialogue:
         else:
             self._idle = now + (IDLE_PUSHED if push else IDLE)
 
-    def _note_early(self, turn: Turn) -> None:
-        """Bytes that come before we asked for them belong to the answer before, should there be too many in the end."""
-        sends = self.part.sends
-        unasked = self._sent < len(sends) and sends[self._sent].turn <= turn.number
-        if unasked and self._early is None and self._at and not self._got:
-            before = self.part.turns[self._at - 1]
-            self._early = (before.number, before.end - before.start)
+    @property
+    def _said(self) -> int:
+        """Bytes of ours that have been said."""
+        return self.part.sends[self._sent - 1].end if self._sent else 0
+
+    def _came_early(self, turn: Turn, data: bytes, heard: int, now: int) -> bool:
+        """Bytes that were sent before our question was heard belong to the answer before. Returns whether it ends here.
+
+        With rule "length" that is a mismatch where the recorded host waited for the question, unless the bytes are
+        those that it said then: a host that does not wait may well put two answers into one segment.
+        """
+        if self._got or not self._at or heard > turn.asked:
+            return False
+        expected = self.part.theirs[turn.start : turn.start + len(data)]
+        if data[: len(expected)] == expected:
+            return False
+        before = self.part.turns[self._at - 1]
+        self._early = self._early or (before.number, before.end - before.start)
+        if turn.waited and self.rules.expect == LENGTH:
+            self.differs(Mismatch(*self._early, b"", data[:SHOWN], "is longer"), now)
+        return self.outcome is not None
 
     def _complete(self, turn: Turn, now: int) -> None:
         """An answer is there as demanded, or is let pass."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pcaptools.engines.dialogue import ANY, SHOWN, Dialogue, Event, Mismatch, Outcome, Rules
 from pcaptools.engines.script import Part
-from pcaptools.engines.tcp import MS
+from pcaptools.engines.tcp_timer import MS
 
 DATAGRAM_WAIT = 1000 * MS
 """A datagram without an answer is sent again after this, doubling."""
@@ -21,12 +21,14 @@ class Exchange:
         self.rtt = 0
         self._expected = list(zip([0, *part.cuts], part.cuts, strict=False))
         self._last: list[bytes] = []
+        self._packets: list[int] = []  # the numbers of those in the flow
         self._out: list[bytes] = []
         self._again: int | None = None
         self._tries = 0
         self._asked = 0
         self._passive = passive
         self.choose: Callable[[bytes], Part] | None = None
+        """Which part to play, decided by the first datagram that arrives."""
         self._events: list[Event] = []
 
     @property
@@ -43,8 +45,11 @@ class Exchange:
         """Take in a datagram."""
         if self.done or not payload:
             return
+        if self.choose and not self.received and not self.dialogue.sends:
+            self._play(self.choose(payload), now)
         self.rtt = self.rtt or now - self._asked
-        self._events.append(Event("received", 0, ""))
+        packets = self.dialogue.part.their_packets
+        self._events.append(Event("received", packets[self.received] if self.received < len(packets) else 0, ""))
         start, end = self._expected[self.received] if self.received < len(self._expected) else (0, 0)
         self.received += 1
         dialogue = self.dialogue
@@ -57,8 +62,15 @@ class Exchange:
             dialogue.differs(Mismatch(dialogue.turn, at, *shown, what), now)
             payload = wanted if end else b""
         if not dialogue.outcome:
-            dialogue.received(payload, True, now)
+            dialogue.received(payload, True, now, len(dialogue.part.mine))
         self._act(now)
+
+    def _play(self, part: Part, now: int) -> None:
+        """This part instead."""
+        if part is not self.dialogue.part:
+            self.dialogue = Dialogue(part, self.dialogue.rules)
+            self._expected = list(zip([0, *part.cuts], part.cuts, strict=False))
+            self.dialogue.opened(now)
 
     def _act(self, now: int) -> None:
         for action in self.dialogue.actions():
@@ -66,7 +78,9 @@ class Exchange:
                 pieces = [action[1][a:b] for a, b in zip((0, *action[2]), action[2], strict=False)]
                 self._out += pieces
                 self._last, self._tries, self._asked = pieces, 0, now
-                self._events += [Event("sent", 0, "")] * len(pieces)
+                said = self.dialogue.part.sends[: self.dialogue.sends]
+                self._packets = [send.packet for send in said[-len(pieces) :]]
+                self._events += [Event("sent", packet, "") for packet in self._packets]
         dialogue = self.dialogue
         waiting = self._last and not dialogue.answered and not self._passive
         self._again = now + (DATAGRAM_WAIT << self._tries) if waiting else None
@@ -96,7 +110,7 @@ class Exchange:
                 self._out += self._last
                 self.retransmitted += len(self._last)
                 self._again = now + (DATAGRAM_WAIT << self._tries)
-                self._events += [Event("resent", 0, "")] * len(self._last)
+                self._events += [Event("resent", packet, "") for packet in self._packets]
             return
         dialogue.timeout(now)
         self._act(now)

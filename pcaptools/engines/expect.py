@@ -7,12 +7,15 @@ needs neither (engines/play_streams.py). A whole network can be simulated: two c
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from operator import attrgetter
 
 from pcaptools.core.wire import FIN, RST, SYN, Segment
 from pcaptools.engines.dialogue import FAREWELL, Dialogue, Event, Outcome, Rules
 from pcaptools.engines.script import Part
-from pcaptools.engines.tcp import CLOSED, TIME_WAIT, Connection
+from pcaptools.engines.tcp import Connection
+from pcaptools.engines.tcp_states import CLOSED, TIME_WAIT
 
 
 class Conversation:
@@ -69,8 +72,8 @@ class Conversation:
             if part is not dialogue.part:
                 self.dialogue = dialogue = Dialogue(part, dialogue.rules)
                 dialogue.opened(now)
-        for data, push in arrived:
-            dialogue.received(data, push, now)
+        for data, push, acknowledged in arrived:
+            dialogue.received(data, push, now, acknowledged - 1)
         if connection.peer_closed and not dialogue.peer_ended:
             dialogue.ended(now)
         self._act()
@@ -162,7 +165,7 @@ class Conversation:
             self._gave_up = True
             self.connection.abort()
         if self._open:
-            dialogue.timeout(now)
+            dialogue.timeout(now, self.connection.gap)
         self._act()
         self._settle()
 
@@ -186,9 +189,9 @@ def _own_packet(part: Part, at: int, flags: int = 0) -> int:
     """The number of our recorded packet that a segment at an offset stands for."""
     if flags & SYN or at <= 0:
         return part.opening
-    for send in part.sends:
-        if send.start <= at - 1 < send.end and not (flags & RST):
-            return send.packet
+    k = bisect_right(part.sends, at - 1, key=attrgetter("start")) - 1
+    if k >= 0 and at - 1 < part.sends[k].end and not flags & RST:
+        return part.sends[k].packet
     return part.end.packet if flags & (FIN | RST) or not part.sends else part.sends[-1].packet
 
 
@@ -196,7 +199,7 @@ def _packet_at(cuts: list[int], dialogue: Dialogue, heard: int) -> int:
     """The number of the recorded packet that brought what has been heard now."""
     if heard <= 1:
         return 2
-    for end, packet in zip(cuts, dialogue.part.their_packets, strict=True):
-        if heard - 1 <= end:
-            return packet
+    k = bisect_left(cuts, heard - 1)
+    if k < len(cuts):
+        return dialogue.part.their_packets[k]
     return dialogue.part.their_end.packet

@@ -7,7 +7,10 @@ from typing import Any
 
 from pcaptools.engines import rules as words
 from pcaptools.engines.dialogue import ANY, EXACT, LENGTH, Rules
+from pcaptools.engines.script import Script
 from pcaptools.errors import UsageError
+
+RETRIES = 3
 
 
 class Plan:
@@ -24,16 +27,18 @@ class Plan:
         self.mac = _said("<dst-mac>", words.parse_mac, rest.get("dst-mac", "auto"))
         self.port = _said("<src-port>", words.parse_source_port, rest.get("src-port", "random"))
         self.flow = value("--flow", words.parse_count)
+        self.synthesize = bool(args["--synthesize-handshake"])
         self.dst_port = value("--dst-port", words.parse_port)
         self.source = value("--source-ip", words.parse_address)
         self.vlan = value("--vlan", words.parse_vlan)
         self.tcp_retries = value("--tcp-retries", words.parse_whole) or 0
-        self.tries = value("--retries", words.parse_count) or 1
+        self.tries = value("--retries", words.parse_count) or (1 if self.role == "server" else RETRIES)
         self.concurrency = value("--concurrency", words.parse_count) or 1
         self.rate = value("--rate", words.parse_rate) or 0
         self.repeat = value("--repeat", words.parse_count) or 1
         self.seed = value("--seed", words.parse_whole)
         self.user, self.write = args["--user"], args["--write"]
+        self.backend = value("--backend", words.one_of("packet", "pypcap"))
         self.rules = self._rules()
         self._check()
 
@@ -68,7 +73,10 @@ class Plan:
 
     def _check(self) -> None:
         if self.socket:
-            for option, given in (("--source-ip", self.source), ("--vlan", self.vlan), ("-w", self.write)):
+            over_interface = {
+                "--source-ip": self.source, "--vlan": self.vlan, "-w": self.write, "--backend": self.backend,
+            }  # fmt: skip
+            for option, given in over_interface.items():
                 if given is not None:
                     raise UsageError(f"{option} needs an interface: it does not go with --socket")
             if self.rules.strict:
@@ -79,6 +87,18 @@ class Plan:
             raise UsageError("--source-ip and <dst-ip> are of different IP versions")
         if self.user is not None and (self.port == "recorded" or (self.role == "server" and not self.dst_port)):
             raise UsageError("-Z: the ports must be known before the capture is read: give <src-port>, --dst-port")
+
+
+def choose(plan: Plan, scripts: list[Script]) -> tuple[list[Script], list[Script]]:
+    """What of the flows found is played, and what is refused, by its `problem`. Raises UsageError: no such flow."""
+    if plan.flow is not None:
+        if plan.flow > len(scripts):
+            raise UsageError(f"--flow: there are {len(scripts)} flows")
+        scripts = [scripts[plan.flow - 1]]
+    for script in scripts:
+        if not script.problem and script.shakeless and not plan.synthesize:
+            script.problem = "no SYN in the capture: --synthesize-handshake plays it all the same"
+    return [one for one in scripts if not one.problem], [one for one in scripts if one.problem]
 
 
 def _said(name: str, parse: Any, text: str | None) -> Any:

@@ -34,21 +34,22 @@ from pcaptools.engines.dialogue import Event, Rules
 from pcaptools.engines.exchange import Exchange
 from pcaptools.engines.expect import Conversation
 from pcaptools.engines.neighbour import answer
+from pcaptools.engines.ports import Ports
 from pcaptools.engines.roster import Job, Roster
 from pcaptools.engines.script import Part, Script
-from pcaptools.engines.tcp import SYN_SENT, Connection
+from pcaptools.engines.tcp import Connection
+from pcaptools.engines.tcp_states import SYN_SENT
 
 Place = namedtuple("Place", "address target link mac vlan mtu answers")
 """Where we are: our packed address, the host's (None: anyone), the link header of what we send (None: taken from what
 arrives), our MAC, 802.1Q tag or None, MTU, and whether we answer for the address ourselves."""
 
-FIRST_DYNAMIC, LAST_DYNAMIC = 49152, 65535
-
 _UNREACHABLE = {ICMP: (3,), ICMP6: (1,)}
 _TOO_BIG = {ICMP: (3, 4), ICMP6: (2, 0)}
+_FIREWALL = "prohibited by a firewall"
 _REASONS = {
-    ICMP: {0: "network", 1: "host", 2: "protocol", 3: "port", 9: "prohibited", 10: "prohibited", 13: "prohibited"},
-    ICMP6: {0: "no route", 1: "prohibited", 3: "address", 4: "port"},
+    ICMP: {0: "network", 1: "host", 2: "protocol", 3: "port", 9: _FIREWALL, 10: _FIREWALL, 13: _FIREWALL},
+    ICMP6: {0: "no route", 1: _FIREWALL, 3: "address", 4: "port", 5: _FIREWALL, 6: "no route"},
 }
 
 Flow = tuple[int, int]
@@ -63,27 +64,6 @@ class _Play:
         self.key, self.job, self.play, self.path = key, job, play, path
         self.due: int | None = None
         self.touched = False
-
-
-class Ports:
-    """Source ports in turn: a block of them, or those of the recording (`block` None)."""
-
-    def __init__(self, block: Sequence[int] | None, source: random.Random) -> None:
-        self._block = list(block) if block is not None else None
-        self._next = 0
-        if self._block and len(self._block) > 1:
-            source.shuffle(self._block)
-
-    def take(self, script: Script, busy: Callable[[int], bool]) -> int | None:
-        """A port for a flow; None when all are busy."""
-        if self._block is None:
-            return None if busy(script.client[1]) else script.client[1]
-        for _ in self._block:
-            port = self._block[self._next % len(self._block)]
-            self._next += 1
-            if not busy(port):
-                return port
-        return None
 
 
 class Player:
@@ -210,10 +190,9 @@ class Player:
         old = self._flows.get(key)
         if old and protocol == TCP:  # a port used again: beyond what the host may remember (RFC 6056, RFC 9293 3.4.1)
             isn = old.play.connection.iss + old.play.connection.top + (1 << 17) + self._random.getrandbits(16)
-        stamp = self._random.getrandbits(31) if not old else 0
-        connection = Connection(isn, offer, retries=self._tcp_retries, first_stamp=stamp)
-        if old and protocol == TCP:
-            connection.stamp = old.play.connection.stamp
+        # Timestamps are those of the clock: by them a host that remembers a port from a run before takes this for a new
+        # connection (RFC 6191).
+        connection = Connection(isn, offer, retries=self._tcp_retries)
         conversation = Conversation(part, self.rules, connection, passive=passive)
         conversation.telling = self._on_event is not None
         return conversation
@@ -249,7 +228,8 @@ class Player:
         key = (found.source, sport, dport)
         flow = self._flows.get(key)
         if found.protocol == UDP:
-            flow = flow or self._accept(key, found, frame, None, now)
+            if flow is None or flow.play.done:
+                flow = self._accept(key, found, frame, None, now) or flow
             if flow:
                 flow.play.receive(frame[at + UDP_HEADER : found.end], now)
                 self._touch(flow)
@@ -272,7 +252,7 @@ class Player:
         ports = {self._dst_port or script.server[1] for script in self._scripts}
         if key[2] not in ports:
             return None
-        job = self.roster.take()
+        job = self.roster.take(None if self._dst_port else key[2])
         link = frame[6:12] + frame[:6] + frame[12 : self._header] if self._header else b""
         if self.place.vlan is not None:
             link = link[:12] + b"\x81\0" + self.place.vlan.to_bytes(2, "big") + link[12:]
@@ -289,7 +269,8 @@ class Player:
             wanted = script.part("server").theirs[: len(data)]
             return next((k for k, (a, b) in enumerate(zip(wanted, data, strict=False)) if a != b), len(wanted))
 
-        best = max(self._scripts, key=lambda script: (alike(script), script is job.script))
+        there = [one for one in self._scripts if self._dst_port or one.server[1] == job.script.server[1]]
+        best = max(there, key=lambda script: (alike(script), script is job.script))
         job.script = best
         return best.part("server")
 
@@ -350,6 +331,10 @@ class Player:
 
     def _finish(self, flow: _Play) -> None:
         """Book the outcome. The flow stays, to answer what the host repeats."""
+        if self._role == "server" and not flow.play.dialogue.started:  # whoever knocked has not come in
+            self.roster.give_back(flow.job)
+            flow.job = None  # type: ignore[assignment]
+            return
         script = flow.job.script
         client = script.client if self._role == "client" else (flow.key[0], flow.key[1])
         port = flow.key[2] if self._role == "client" else flow.key[1]

@@ -122,7 +122,7 @@ class StreamPlayer:
     def _accept(self, number: int, where: tuple, now: int) -> _Play | None:
         if not self.roster.waiting:
             return None
-        job = self.roster.take()
+        job = self.roster.take(None if self._dst_port else where[2])
         play = self._plays[number] = _Play(job, self._made(job.script.part("server")), now)
         return play
 
@@ -136,7 +136,8 @@ class StreamPlayer:
             wanted = script.part("server").theirs[: len(data)]
             return next((k for k, (a, b) in enumerate(zip(wanted, data, strict=False)) if a != b), len(wanted))
 
-        best = max(self._scripts, key=lambda script: (alike(script), script is play.job.script))
+        there = [one for one in self._scripts if self._dst_port or one.server[1] == play.job.script.server[1]]
+        best = max(there, key=lambda script: (alike(script), script is play.job.script))
         if best is not play.job.script:
             play.job.script = best
             play.play = play.dialogue = Dialogue(best.part("server"), dialogue.rules)

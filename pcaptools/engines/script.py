@@ -12,7 +12,7 @@ empty first turn. Segment boundaries, packet numbers and times are kept beside i
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import namedtuple
 from collections.abc import Iterator
 
@@ -24,8 +24,9 @@ Send = namedtuple("Send", "after start end delay packet turn")
 """One recorded segment: bytes [start, end) of ours, said `delay` ns after the first `after` bytes of theirs were there
 (or after the send before it, if that was later). packet: its number in the flow, from 1."""
 
-Turn = namedtuple("Turn", "number start end packet push")
-"""Bytes [start, end) of theirs that end the wait; packet: the number of the last one that brought them."""
+Turn = namedtuple("Turn", "number start end packet asked waited")
+"""Bytes [start, end) of theirs that end the wait; packet: the number of the last one that brought them. asked: the
+offset in ours at which the question begins; waited: the other side said nothing of this before it had some of that."""
 
 End = namedtuple("End", "kind after after_fin delay packet")
 """How a side ended: "fin", "rst" or "" (the recording stops before); what it had heard by then."""
@@ -182,11 +183,14 @@ def _sends(mine: _Stream, theirs: _Stream) -> Iterator[Send]:
 def _turns(sends: list[Send], theirs: _Stream) -> list[Turn]:
     stops = sorted({send.after for send in sends if send.after} | ({len(theirs.data)} if theirs.data else set()))
     ends = theirs.ends
-    turns, start = [], 0
+    questions = {send.after: send.start for send in reversed(sends)}
+    turns, start, paused = [], 0, False
     for number, stop in enumerate(stops, 1):
         chunk = theirs.chunks[min(bisect_left(ends, stop), len(ends) - 1)]
-        turns.append(Turn(number, start, stop, chunk.packet, chunk.push))
-        start = stop
+        asked = questions.get(start, 0)
+        heard = theirs.chunks[bisect_right(ends, start)].after
+        turns.append(Turn(number, start, stop, chunk.packet, asked, paused and heard > asked))
+        start, paused = stop, chunk.push and chunk.end == stop
     return turns
 
 
@@ -255,14 +259,14 @@ class _Flow:
             self._settled = True
             for side in self.sides:
                 side.settle()
+        if not any(side.chunks or side.snapped for side in self.sides) and not self.opened:
+            return "no SYN and no payload"
         for name, side in zip(("client", "server"), self.sides, strict=True):
             if side.snapped:
                 return f"packet {side.snapped}: payload of the {name} cut by the snap length"
             gap = side.gap()
             if gap:
                 return f"the {name}'s bytes {gap[0]} to {gap[1] - 1} are not in the capture"
-        if not any(side.data for side in self.sides) and not self.opened:
-            return "no SYN and no payload"
         return ""
 
 

@@ -8,44 +8,20 @@ Sequence numbers exist at the edge only, where `Seq.offset` makes such a count o
     0 ......... una ........ nxt .......... end         0 ......... heard   [early] [early]
                       (top: the highest nxt so far)
 
-What happens to a state at an event is one table, TRANSITIONS; an event that is not in a state's row changes nothing.
+What happens to a state at an event is one table, TRANSITIONS in tcp_states.py.
+The two streams are in tcp_streams.py, the retransmission timer in tcp_timer.py, loss and congestion in tcp_recovery.py.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
 from collections import namedtuple
 
 from pcaptools.core.wire import ACK, FIN, PSH, RST, SYN, Segment, Seq
+from pcaptools.engines.tcp_recovery import Recovery
+from pcaptools.engines.tcp_states import CLOSED, LISTEN, SYN_RECEIVED, SYN_SENT, TIME_WAIT, TRANSITIONS
+from pcaptools.engines.tcp_streams import Incoming, Outgoing
+from pcaptools.engines.tcp_timer import MS, Timer
 
-CLOSED, LISTEN, SYN_SENT, SYN_RECEIVED, ESTABLISHED = "closed", "listen", "syn sent", "syn received", "established"
-FIN_WAIT_1, FIN_WAIT_2, CLOSING, TIME_WAIT = "fin wait 1", "fin wait 2", "closing", "time wait"
-CLOSE_WAIT, LAST_ACK = "close wait", "last ack"
-
-# RFC 9293 figure 5. Events: what is done here (open, listen, close), and what arrives (syn, syn ack, ack: of our SYN,
-# fin, fin ack: of our FIN). A reset and a given-up retransmission close in every state.
-TRANSITIONS = {
-    (CLOSED, "open"): SYN_SENT,
-    (CLOSED, "listen"): LISTEN,
-    (LISTEN, "syn"): SYN_RECEIVED,
-    (SYN_SENT, "syn"): SYN_RECEIVED,  # both opened at once
-    (SYN_SENT, "syn ack"): ESTABLISHED,
-    (SYN_RECEIVED, "ack"): ESTABLISHED,
-    (SYN_RECEIVED, "fin"): CLOSE_WAIT,
-    (ESTABLISHED, "close"): FIN_WAIT_1,
-    (ESTABLISHED, "fin"): CLOSE_WAIT,
-    (FIN_WAIT_1, "fin ack"): FIN_WAIT_2,
-    (FIN_WAIT_1, "fin"): CLOSING,  # both closed at once
-    (FIN_WAIT_2, "fin"): TIME_WAIT,
-    (CLOSING, "fin ack"): TIME_WAIT,
-    (CLOSE_WAIT, "close"): LAST_ACK,
-    (LAST_ACK, "fin ack"): CLOSED,
-}
-
-MS = 1_000_000  # ns
-FIRST_RTO, LEAST_RTO, MOST_RTO = 1000 * MS, 200 * MS, 60_000 * MS
-DUPLICATES = 3  # acknowledgements of the same byte that mean a loss
-FIRST_WINDOW = 10  # segments (RFC 6928)
 CHALLENGES = 10  # a second
 DEFAULT_MSS = 536
 
@@ -70,17 +46,13 @@ class Connection:
         """Why it is closed against our will: "refused", "reset", "no answer"; else empty."""
         self.tries = 0
         self.retransmitted = 0
-        self.rtt = 0
-        """The first round trip measured, ns."""
         self.sent_bytes = 0
-        self.peer_closed = False
         self.iss = Seq(isn)
         self.una = self.nxt = self.top = 0
-        self.heard = 0
         self._irs = Seq(0)
         self._offer = offer
         self._retries = retries
-        self.stamp = first_stamp
+        self._stamp = first_stamp
         self._stamps = offer.timestamps
         self._recent = 0
         self._sack = offer.sack
@@ -90,22 +62,11 @@ class Connection:
         self._limit = 0  # of the peer's window, as an offset
         self._window_seq = self._window_ack = 0
         self._peer_window = 0
-        self._buffer = bytearray()
-        self._base = 1
-        self._cuts: list[int] = []
-        self._fin: int | None = None
-        self._arrived: list[tuple[bytes, bool]] = []
-        self._early: list[tuple[int, bytes, int]] = []
+        self._same_window = False
+        self._outgoing, self._incoming, self._timer = Outgoing(), Incoming(), Timer()
+        self._recovery = Recovery()
         self._out: list[Segment] = []
         self._ack_due = False
-        self._duplicates = 0
-        self._recover = -1
-        self._hole = 0
-        self._sacked: list[tuple[int, int]] = []
-        self._cwnd = self._ssthresh = 1 << 30
-        self._rto, self._srtt, self._variance = FIRST_RTO, 0, 0
-        self._timer: int | None = None
-        self._timed: tuple[int, int] | None = None
         self._challenged = (0, 0)
 
     # --- what we do
@@ -120,29 +81,48 @@ class Connection:
 
     def send(self, data: bytes, cuts: tuple[int, ...] = ()) -> None:
         """Queue bytes. cuts: lengths from the start of `data` at which a segment should end, besides its end."""
-        self._cuts += [self.end + cut for cut in (*cuts, len(data))]
-        self._buffer += data
+        self._outgoing.add(data, cuts)
 
     def close(self) -> None:
         """No more bytes follow: a FIN goes behind the last one."""
-        if self._fin is None:
-            self._fin = self.end
+        self._outgoing.close()
 
     def abort(self) -> None:
         """Reset the connection."""
         if self.state not in (CLOSED, LISTEN, SYN_SENT, TIME_WAIT):
             self._out.append(self._segment(self.nxt, RST | ACK))
-        self.state, self._timer = CLOSED, None
+        self.state = CLOSED
+        self._timer.stop()
 
     @property
     def end(self) -> int:
         """The offset behind the last byte queued."""
-        return self._base + len(self._buffer)
+        return self._outgoing.end
+
+    @property
+    def heard(self) -> int:
+        """The offset of the byte that is awaited."""
+        return self._incoming.heard
+
+    @property
+    def gap(self) -> bool:
+        """Whether bytes have come behind others that have not."""
+        return self._incoming.gap
+
+    @property
+    def peer_closed(self) -> bool:
+        """Whether the peer's FIN has been heard."""
+        return self._incoming.closed
+
+    @property
+    def rtt(self) -> int:
+        """The first round trip measured, ns; 0 when there is none."""
+        return self._timer.rtt
 
     @property
     def all_acknowledged(self) -> bool:
         """Whether every byte, and the FIN where there is one, has been acknowledged."""
-        return self.una >= self.end + (self._fin is not None)
+        return self.una >= self._outgoing.all
 
     @property
     def mss(self) -> int:
@@ -155,10 +135,9 @@ class Connection:
             self._mss = mss
             self.nxt = max(self.una, 1)
 
-    def take(self) -> list[tuple[bytes, bool]]:
-        """What has arrived in order since the last call: (bytes, whether pushed), one per segment."""
-        arrived, self._arrived = self._arrived, []
-        return arrived
+    def take(self) -> list[tuple[bytes, bool, int]]:
+        """What has arrived in order since the last call: (bytes, whether pushed, how far the peer had heard us)."""
+        return self._incoming.take()
 
     def _move(self, event: str) -> bool:
         state = TRANSITIONS.get((self.state, event))
@@ -193,8 +172,10 @@ class Connection:
             self._refuse(segment)
             return
         if self.state == SYN_SENT and flags & ACK and self.iss.offset(segment.ack, 1) != 1:
-            if not flags & RST:  # an answer to a SYN that is not ours: half open (RFC 9293, 3.5.1)
+            if not flags & RST:  # the host remembers an old connection: half open (RFC 9293, 3.5.1)
                 self._refuse(segment)
+                if not self.tries:  # now it has forgotten it
+                    self.tries, self.nxt = 1, 0
             return
         if flags & RST:
             if self.state == SYN_SENT and flags & ACK:
@@ -211,7 +192,7 @@ class Connection:
 
     def _meet(self, segment: Segment, now: int) -> None:
         """The peer's SYN."""
-        self._irs, self.heard = Seq(segment.seq), 1
+        self._irs, self._incoming.heard = Seq(segment.seq), 1
         offer = self._offer
         self._stamps = offer.timestamps and segment.stamps is not None
         self._recent = segment.stamps[0] if segment.stamps else 0
@@ -220,7 +201,7 @@ class Connection:
         self._scale_out = offer.wscale if scaled else None
         self._scale_in = segment.wscale or 0 if scaled else 0
         self._mss = max(64, min(offer.mss, segment.mss or DEFAULT_MSS) - 12 * self._stamps)
-        self._cwnd = FIRST_WINDOW * self._mss
+        self._recovery.begin(self._mss)
         if self._move("syn ack" if segment.flags & ACK else "syn") and segment.flags & ACK:
             self._ack_due = True
             self._acknowledge(segment, 0, now)
@@ -235,7 +216,7 @@ class Connection:
         if stamps and self._stamps and (stamps[0] - self._recent) & 0x80000000 and not segment.flags & RST:
             self._ack_due = True  # older than what has been heard, modulo 2^32
             return False
-        length, heard = segment.length, self.heard
+        length, heard = segment.length, self._incoming.heard
         first_syn = segment.flags & SYN and at == 0 and self.state == SYN_RECEIVED
         if first_syn or (heard - (not length) < at + length and at < heard + self._offer.window):
             if stamps and at <= heard:
@@ -265,36 +246,17 @@ class Connection:
 
     def _fail(self, why: str) -> None:
         self.failure = why
-        self.state, self._timer = CLOSED, None
+        self.state = CLOSED
+        self._timer.stop()
 
     def _take_in(self, segment: Segment, at: int) -> None:
         """Bytes and FIN, in order or early."""
+        self._ack_due |= bool(segment.length)
         if not segment.length or self.peer_closed:
-            self._ack_due |= bool(segment.length)
             return
-        self._ack_due = True
-        if at > self.heard:
-            self._keep_early(segment, at)
-            return
-        self._deliver(segment.payload[self.heard - at :], segment.flags, at + len(segment.payload))
-        while self._early and self._early[0][0] <= self.heard and not self.peer_closed:
-            start, data, flags = self._early.pop(0)
-            if start + len(data) + (flags & FIN) > self.heard:
-                self._deliver(data[self.heard - start :], flags, start + len(data))
-
-    def _keep_early(self, segment: Segment, at: int) -> None:
-        entry = (at, segment.payload, segment.flags & (FIN | PSH))
-        if entry not in self._early:
-            insort(self._early, entry)
-        self._out.append(self._segment(self.nxt, ACK))  # at once and for each: three of them mean a loss
-
-    def _deliver(self, data: bytes, flags: int, end: int) -> None:
-        if data:
-            self._arrived.append((data, bool(flags & PSH)))
-        self.heard = max(self.heard, end)
-        if flags & FIN:
-            self.heard += 1
-            self.peer_closed = True
+        if not self._incoming.put(at, segment.payload, segment.flags, self.una):
+            self._out.append(self._segment(self.nxt, ACK))  # at once and for each: three of them mean a loss
+        if self._incoming.closed:
             self._move("fin")
 
     # --- acknowledgements and loss
@@ -310,7 +272,7 @@ class Connection:
             self._note_sacks(segment)
         if ack > self.una:
             self._advance(ack, now)
-        elif ack == self.una and self.top > self.una and not segment.length and self._same_window:
+        elif self.top > self.una == ack and not segment.length and self._same_window:
             self._duplicate()
         return True
 
@@ -324,102 +286,60 @@ class Connection:
             if not window:
                 self.tries = 0  # a closed window may stay closed as long as its probes are answered
 
-    _same_window = False
-
     def _advance(self, ack: int, now: int) -> None:
-        if self._timed and ack >= self._timed[0]:
-            self._measure(now - self._timed[1])
-            self._timed = None
+        self._timer.acknowledged(ack, now)
         acknowledged = ack - self.una
         self.una, self.nxt = ack, max(self.nxt, ack)
-        self.tries = self._duplicates = 0
-        self._drop_acknowledged(ack)
-        if self._srtt:
-            self._rto = min(max(self._srtt + max(4 * self._variance, MS), LEAST_RTO), MOST_RTO)
-        self._timer = now + self._rto if self.top > ack else None
+        self.tries = 0
+        self._outgoing.drop(ack)
+        if self.top > ack:
+            self._timer.start(now)
+        else:
+            self._timer.stop()
         if self.state == SYN_RECEIVED:
             self._move("ack")
-        if self._fin is not None and ack > self._fin:
+        if self._outgoing.fin is not None and ack > self._outgoing.fin:
             self._move("fin ack")
-        if ack < self._recover:
-            self._hole = max(self._hole, ack)
+        if self._recovery.acknowledged(ack, acknowledged, self._mss):
             self._fill_hole()
-        else:
-            self._recover = -1
-            slow = self._cwnd < self._ssthresh
-            self._cwnd += min(acknowledged, 2 * self._mss) if slow else max(1, self._mss * self._mss // self._cwnd)
-
-    def _drop_acknowledged(self, ack: int) -> None:
-        gone = min(ack, self.end) - self._base
-        if gone > 0:
-            del self._buffer[:gone]
-            self._base += gone
-        if len(self._cuts) > 32 or not self._buffer:
-            del self._cuts[: bisect_right(self._cuts, ack)]
-        if self._sacked:
-            self._sacked = [block for block in self._sacked if block[1] > ack]
-
-    def _measure(self, rtt: int) -> None:
-        """RFC 6298 section 2."""
-        self.rtt = self.rtt or rtt
-        if not self._srtt:
-            self._srtt, self._variance = rtt, rtt // 2
-            return
-        self._variance += (abs(self._srtt - rtt) - self._variance) // 4
-        self._srtt += (rtt - self._srtt) // 8
 
     def _duplicate(self) -> None:
-        self._duplicates += 1
-        if self._recover >= 0:
-            self._fill_hole()
-        elif self._duplicates == DUPLICATES:
-            self._ssthresh = max((self.top - self.una) // 2, 2 * self._mss)
-            self._cwnd = self._ssthresh
-            self._recover, self._hole = self.top, self.una
+        if self._recovery.duplicate(self.una, self.top, self._mss):
             self._fill_hole()
 
     def _note_sacks(self, segment: Segment) -> None:
         for left, right in segment.sacks:
             start, stop = self.iss.offset(left, self.una), self.iss.offset(right, self.una)
-            if self.una < start < stop <= self.top and (start, stop) not in self._sacked:
-                insort(self._sacked, (start, stop))
+            if self.una < start < stop <= self.top:
+                self._recovery.sacked(start, stop)
 
     def _fill_hole(self) -> None:
-        """Send the next segment again that the peer does not have; without SACK only the first one is known."""
-        at = self._hole
-        for start, stop in self._sacked:
-            if start <= at < stop:
-                at = stop
-        known = self._sacked[-1][0] if self._sacked else self.una + 1
-        if at < min(known, self._recover):
-            segment = self._next_segment(at, self._recover)
-            if segment:
-                self._out.append(segment)
-                self._hole = at + segment.length
-                self._timed = None
-                self.retransmitted += 1
+        """Send the next segment again that the peer does not have."""
+        at = self._recovery.hole(self.una)
+        segment = None if at is None else self._next_segment(at, self._recovery.until)
+        if at is not None and segment:
+            self._out.append(segment)
+            self._recovery.filled(at + segment.length)
+            self._timer.sent_again()
+            self.retransmitted += 1
 
     # --- time
 
     def next_deadline(self) -> int | None:
         """When `timeout` wants to be called; None: never."""
-        return self._timer
+        return self._timer.due
 
     def timeout(self, now: int) -> None:
         """Time has passed: send again what was not acknowledged, slower each time (RFC 6298 section 5)."""
-        if self._timer is None or now < self._timer:
+        if self._timer.due is None or now < self._timer.due:
             return
         if self.tries >= self._retries:
             self._fail("no answer")
             return
         self.tries += 1
-        self._rto = min(self._rto * 2, MOST_RTO)
-        self._timed = None
-        self._timer = now + self._rto
+        self._timer.expired(now)
         if self.top > self.una and (self._limit > self.una or not self.una):
-            self._ssthresh = max((self.top - self.una) // 2, 2 * self._mss)
-            self._cwnd, self._recover, self._duplicates = self._mss, -1, 0
-            self._sacked.clear()
+            self._recovery.expired(self.una, self.top, self._mss)
             self.nxt = self.una
         else:  # the window is closed: one byte beyond it makes the peer say whether it still is
             segment = self._next_segment(self.una, self.una + 1)
@@ -439,7 +359,7 @@ class Connection:
             out.append(self._segment(self.nxt, ACK))
         self._ack_due = False
         if self._stamps:
-            clock = (now // MS + self.stamp) & 0xFFFFFFFF
+            clock = (now // MS + self._stamp) & 0xFFFFFFFF
             for segment in out:
                 segment.stamps = (clock, self._recent if segment.flags & ACK else 0)
         return out
@@ -448,22 +368,22 @@ class Connection:
         """New segments, and after a timeout old ones, as far as both windows reach."""
         first = self.nxt
         while True:
-            reach = min(self._limit, self.una + self._cwnd) if self.nxt else 1
+            reach = min(self._limit, self.una + self._recovery.window) if self.nxt else 1
             segment = self._next_segment(self.nxt, reach)
             if segment is None:
                 break
             self._out.append(segment)
             if segment.again:
                 self.retransmitted += 1
-            elif self._timed is None:
-                self._timed = (self.nxt + segment.length, now)
+            else:
+                self._timer.sent(self.nxt + segment.length, now)
             self.nxt += segment.length
             self.top = max(self.top, self.nxt)
             if segment.flags & FIN:
                 self._move("close")
-        waiting = self.top > self.una or (self.nxt and self.nxt < self.end + (self._fin is not None))
-        if waiting and (self._timer is None or first == self.una < self.nxt):
-            self._timer = now + self._rto
+        waiting = self.top > self.una or (self.nxt and self.nxt < self._outgoing.all)
+        if waiting and (self._timer.due is None or first == self.una < self.nxt):
+            self._timer.start(now)
 
     def _next_segment(self, at: int, reach: int) -> Segment | None:
         """The segment that begins at an offset and ends at a cut, at the largest size or where the windows end."""
@@ -472,11 +392,9 @@ class Connection:
             return self._segment(0, flags, again=self.top > 0) if self.top == 0 or self.nxt == 0 else None
         if self.state in (SYN_SENT, SYN_RECEIVED) and self.una == 0:
             return None
-        stop = min(at + self._mss, self.end)
-        cut = bisect_right(self._cuts, at)
-        if cut < len(self._cuts):
-            stop = min(stop, self._cuts[cut])
-        fin = self._fin is not None and stop == self._fin
+        outgoing = self._outgoing
+        stop = outgoing.segment_end(at, self._mss)
+        fin = stop == outgoing.fin
         if stop > reach:  # part of a segment only when nothing else is on its way (RFC 9293, 3.8.6.2)
             if at > self.una or reach <= at:
                 return None
@@ -484,29 +402,18 @@ class Connection:
         if stop <= at and not (fin and at <= stop):
             return None
         again = at < self.top
-        data = bytes(self._buffer[at - self._base : stop - self._base])
-        last = bisect_left(self._cuts, stop) < len(self._cuts) and self._cuts[bisect_left(self._cuts, stop)] == stop
+        data, pushed = outgoing.piece(at, stop)
         self.sent_bytes += 0 if again else len(data)
-        return self._segment(at, ACK | (PSH if data and last else 0) | (FIN if fin else 0), data, again=again)
+        return self._segment(at, ACK | (PSH if data and pushed else 0) | (FIN if fin else 0), data, again=again)
 
     def _segment(self, at: int, flags: int, data: bytes = b"", again: bool = False) -> Segment:
         offer = self._offer
         window = offer.window >> (self._scale_out or 0) if not flags & SYN else offer.window
-        ack = (int(self._irs) + self.heard) & 0xFFFFFFFF if flags & ACK else 0
+        ack = (int(self._irs) + self._incoming.heard) & 0xFFFFFFFF if flags & ACK else 0
         segment = Segment((int(self.iss) + at) & 0xFFFFFFFF, ack, flags, min(window, 0xFFFF), data, again=again)
         if flags & SYN:
             segment.mss, segment.wscale, segment.sack_ok = offer.mss, self._scale_out, self._sack
-        elif self._sack and self._early and flags & ACK:
-            segment.sacks = self._sack_blocks()
+        elif self._sack and self._incoming.gap and flags & ACK:
+            irs = int(self._irs)
+            segment.sacks = tuple(((irs + a) & 0xFFFFFFFF, (irs + b) & 0xFFFFFFFF) for a, b in self._incoming.blocks())
         return segment
-
-    def _sack_blocks(self) -> tuple[tuple[int, int], ...]:
-        """At most three ranges that arrived early, joined where they touch (RFC 2018)."""
-        blocks: list[list[int]] = []
-        for start, data, _ in self._early:
-            if blocks and start <= blocks[-1][1]:
-                blocks[-1][1] = max(blocks[-1][1], start + len(data))
-            else:
-                blocks.append([start, start + len(data)])
-        irs = int(self._irs)
-        return tuple(((irs + a) & 0xFFFFFFFF, (irs + b) & 0xFFFFFFFF) for a, b in blocks[:3] if b > a)

@@ -23,10 +23,26 @@ _LOCAL = 2  # RTN_LOCAL
 _USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # NUD_REACHABLE, STALE, DELAY, PROBE, PERMANENT
 
 
+def towards(device: Device, target: bytes | None, source: bytes | None, version: int) -> Way:
+    """The way from a device to a host, or to anyone (None). source: an address to use that is not this machine's, None
+    for the device's. version: of IP, where there is no target. Raises DeviceError."""
+    if source is not None:
+        if source in own_addresses():
+            raise DeviceError(f"{ip_address(source)} is an address of this machine: leave --source-ip out")
+        found = link_only(device, target)._replace(source=source)
+    elif target is None:
+        found = of_device(device, version)
+    else:
+        found = way(device, target)
+    if target is not None and found.source == target:
+        raise DeviceError(f"{ip_address(target)} is both the host's address and ours")
+    return found
+
+
 def way(device: Device, target: bytes) -> Way:
     """The way from a device to a host. Raises DeviceError: it is this machine, or there is no way or no address."""
     if sys.platform != "linux":
-        raise DeviceError(f"{device.name}: routes are read on Linux only: use --socket")
+        raise DeviceError(f"{device.name}: routes are read on Linux only: use --source-ip or --socket")
     family = socket.AF_INET if len(target) == 4 else socket.AF_INET6
     shown = str(ip_address(target))
     with network() as netlink:
@@ -43,13 +59,20 @@ def way(device: Device, target: bytes) -> Way:
 
 
 def own_addresses() -> set[bytes]:
-    """All addresses of this machine, packed."""
+    """All addresses of this machine, packed, where they can be read."""
+    if sys.platform != "linux":
+        return set()
     with network() as netlink:
         return {a for family in (socket.AF_INET, socket.AF_INET6) for a in _addresses(netlink, family).values()}
 
 
 def link_only(device: Device, target: bytes | None) -> Way:
-    """As `way`, for a source address that is not of this machine: a host that has no route is on the link."""
+    """As `way`, for a source address that is not of this machine: a host that has no route is on the link.
+
+    Where routes cannot be read, every host is, and the MAC address is one of our own making, as the IP address is.
+    """
+    if sys.platform != "linux":
+        return Way(b"", target or b"", None, b"\2" + os.urandom(5))
     with network() as netlink:
         hop = target or b""
         if target:

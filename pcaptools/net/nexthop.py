@@ -1,67 +1,62 @@
-"""The Ethernet address to send to so that an IP host gets it: by the routing table and the neighbour table of Linux."""
+"""The Ethernet address to send to so that an IP host gets it: by the kernel's routes and neighbours (Linux)."""
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
-import struct
 import time
+from ipaddress import ip_address
 
 from pcaptools.errors import DeviceError
+from pcaptools.net.device import Device
+from pcaptools.net.neighbours import link_only, own_addresses
 
 PATIENCE = 3.0
 """s: how long a neighbour is waited for."""
 
+_DISCARD = 9  # the port of RFC 863
+
 
 def hardware_address(host: str, device: str) -> bytes:
-    """The MAC address, 6 bytes, behind which `host` (a MAC address, or an IPv4 address) is. Raises DeviceError."""
+    """The MAC address, 6 bytes, behind which `host` is: an IPv4 or IPv6 address, a name, or a MAC address itself.
+
+    Raises DeviceError.
+    """
     if re.fullmatch(r"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}", host):
         return bytes.fromhex(host.replace(":", "").replace("-", ""))
-    try:
-        address = socket.inet_aton(socket.gethostbyname(host))
-    except OSError:
-        raise DeviceError(f"--to-host: '{host}' is neither a MAC address nor an IPv4 host") from None
-    hop = _next_hop(address, device)
+    address = _resolved(host)
+    if address in own_addresses():
+        raise DeviceError(f"--to-host: {host} is an address of this machine: --tap sends into it")
+    through = Device(device)
     deadline = time.monotonic() + PATIENCE
-    while not (found := _neighbour(hop, device)):
+    while not (way := link_only(through, address)).mac:
         if time.monotonic() > deadline:
-            raise DeviceError(f"{device}: {socket.inet_ntoa(hop)} does not answer: give its MAC address to --to-host")
-        _ask(hop)
+            raise DeviceError(f"{device}: {ip_address(way.hop)} does not answer: give its MAC address to --to-host")
+        _ask(way.hop, through)
         time.sleep(0.05)
-    return found
+    mac: bytes = way.mac
+    return mac
 
 
-def _next_hop(address: bytes, device: str) -> bytes:
-    """The gateway that the longest matching route of the device names, or the host itself."""
-    best: tuple[int, bytes] | None = None
-    with open("/proc/net/route") as table:
-        for line in list(table)[1:]:
-            name, target, gateway, _, _, _, _, mask, *_ = line.split()
-            net, via, bits = (struct.pack("=I", int(field, 16)) for field in (target, gateway, mask))
-            if name != device or bytes(a & m for a, m in zip(address, bits, strict=True)) != net:
-                continue
-            length = bin(int(mask, 16)).count("1")
-            if best is None or length > best[0]:
-                best = length, via
-    if best is None:
-        raise DeviceError(f"{device}: there is no route to {socket.inet_ntoa(address)} through it")
-    return address if best[1] == bytes(4) else best[1]
+def _resolved(host: str) -> bytes:
+    """A packed address."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise DeviceError(f"--to-host: '{host}' is no MAC address, and no host: {error.strerror or error}") from None
+    return ip_address(found[0][4][0].partition("%")[0]).packed
 
 
-def _neighbour(hop: bytes, device: str) -> bytes:
-    wanted = socket.inet_ntoa(hop)
-    with open("/proc/net/arp") as table:
-        for line in list(table)[1:]:
-            address, _, flags, mac, _, name = line.split()
-            if address == wanted and name == device and int(flags, 16) & 2:
-                return bytes.fromhex(mac.replace(":", ""))
-    return b""
-
-
-def _ask(hop: bytes) -> None:
+def _ask(hop: bytes, device: Device) -> None:
     """Make the kernel look for a neighbour: send an empty datagram to its discard port."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    family = socket.AF_INET if len(hop) == 4 else socket.AF_INET6
+    target = str(ip_address(hop))
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.sendto(b"", (socket.inet_ntoa(hop), 9))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.name.encode())
+            probe.sendto(b"", (target, _DISCARD) if family == socket.AF_INET else (target, _DISCARD, 0, device.index))
         except OSError as error:
-            raise DeviceError(f"{socket.inet_ntoa(hop)}: {error.strerror}") from None
+            if error.errno == errno.EHOSTUNREACH:  # it did not answer so far
+                return
+            raise DeviceError(f"{device.name}: no way to {target}: {error.strerror}") from None
