@@ -13,9 +13,10 @@ from pcaptools.errors import PcaptoolsError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, TypeVar
 
+    from pcaptools.core.batch import Batch
     from pcaptools.core.pipeline import Account, Transform
 
     Args = dict[str, Any]
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 NOT_DONE = 2
 INTERRUPTED = 130
+
+GARBAGE = 20_000
+"""Objects that may be made before cyclic garbage is looked for."""
 
 
 class Command:
@@ -33,15 +37,22 @@ class Command:
         self.args = args
         self.quiet = bool(args.get("--quiet"))
         self.verbose = bool(args.get("--verbose"))
+        self.progress = None if self.quiet or not _watched() else Progress(name)
 
     def say(self, message: str) -> None:
         """One line on stderr, with the command's name in front."""
+        Progress.clear()
         print(f"{self.name}: {printable(message)}", file=sys.stderr)
 
     def warn(self, message: str) -> None:
         """A line that --quiet silences."""
         if not self.quiet:
             self.say(message)
+
+    def watched(self, batches: Iterable[Batch], where: Callable[[], float] | None = None) -> Iterable[Batch]:
+        """The same batches, and progress about them where somebody watches. where: how much of the input is read, 0 to
+        1."""
+        return self.progress.of(batches, where) if self.progress else batches
 
     def account(self) -> Account:
         """The books of this run; a problem is said at once."""
@@ -86,6 +97,65 @@ class Command:
             raise UsageError(f"standard input is a terminal: name a capture or pipe one in (see {self.name} --help)")
 
 
+class Progress:
+    """A line on standard error about long work, rewritten now and then; gone when the work is done."""
+
+    PATIENCE, INTERVAL = 0.5, 0.2
+    """Seconds before the first line, and between two."""
+
+    standing = False
+    """Whether there is one now."""
+
+    def __init__(self, name: str) -> None:
+        from time import monotonic
+
+        self._name = name
+        self._clock = monotonic
+        self._next = monotonic() + self.PATIENCE
+
+    def show(self, text: str) -> None:
+        """Say this, if it is time to say something."""
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + self.INTERVAL
+        print(f"\r{self._name}: {text}\033[K", end="", file=sys.stderr, flush=True)
+        Progress.standing = True
+
+    def of(self, batches: Iterable[Batch], where: Callable[[], float] | None = None) -> Iterator[Batch]:
+        """The same batches. where: as for Command.watched()."""
+        packets = size = 0
+        try:
+            for batch in batches:
+                yield batch
+                packets += batch.n
+                size += batch.used
+                share = f", {where():.0%}" if where else ""
+                self.show(f"{packets} packets, {size / 1e6:.0f} MB{share}")
+        finally:
+            self.clear()
+
+    @classmethod
+    def clear(cls) -> None:
+        """Take the line away."""
+        if cls.standing:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            cls.standing = False
+
+
+def _watched() -> bool:
+    """Whether somebody sees standard error, and no command behind this one in a pipeline writes to it as well."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return False
+    import os
+    import stat
+
+    try:
+        return not stat.S_ISFIFO(os.fstat(1).st_mode)
+    except OSError:
+        return True
+
+
 def _format(text: str) -> str:
     if text not in ("pcap", "nspcap", "pcapng"):
         raise ValueError(f"'{text}' is not pcap, nspcap or pcapng")
@@ -102,6 +172,17 @@ def whole(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise ValueError(f"'{text}' is not a whole number")
     return int(text)
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """A parser that takes these words. It raises ValueError."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"'{text}' is not {' or '.join(names)}")
+        return text
+
+    return parse
 
 
 def run(
@@ -124,6 +205,7 @@ def run(
         return _print(f"{name} (pcaptools) {__version__}")
     if sys.stdout is not None:
         sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    _collect_seldom()
     try:
         _set_signals()
         if prepare:
@@ -137,6 +219,8 @@ def run(
         return _fail(name, str(error) or "not enough memory", NOT_DONE)
     except OSError as error:
         return _fail(name, f"{error.filename or 'input or output'}: {error.strerror or error}", NOT_DONE)
+    finally:
+        Progress.clear()
 
 
 def _print(text: str) -> int:
@@ -148,9 +232,17 @@ def _print(text: str) -> int:
 
 
 def _fail(name: str, message: str, status: int) -> int:
+    Progress.clear()
     first, *more = map(printable, message.splitlines())
     print(f"{name}: {first}", *more, sep="\n", file=sys.stderr)
     return status
+
+
+def _collect_seldom() -> None:
+    """Let the search for cyclic garbage wait: while modules are imported it finds none, and costs a tenth of the start."""
+    import gc
+
+    gc.set_threshold(GARBAGE)
 
 
 def _set_signals() -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import resource
+import select
 import struct
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from captures import PcapngBlocks, ether, ipv4, udp
 
 from pcaptools.commands.pcapsplit_flows import main
+from pcaptools.core._flows import FlowTable
 from pcaptools.engines.flows import Row, parse_by
 from pcaptools.engines.naming import Names, parse_template, safe
 from pcaptools.engines.relations import dns_addresses, ftp_end, sdp_ends
@@ -438,3 +440,105 @@ def test_a_manifest_becomes_a_capture_of_its_shape(path: str, suffix: str, tmp_p
     assert len(first) == len(second) > 100
     differ = [pair for pair in zip(first, second, strict=True) if pair[0] != pair[1]]
     assert len(differ) <= len(first) // 20, differ[:4]
+
+
+def sip(line: str, call: str, method: str, sdp: str = "") -> bytes:
+    return f"{line}\r\nCall-ID: {call}\r\nCSeq: 1 {method}\r\n\r\n{sdp}".encode()
+
+
+def test_calls_between_two_proxies_get_a_file_each(tmp_path: Path) -> None:
+    def there(payload: bytes, sport: int = 5060, dport: int = 5060) -> bytes:
+        return ether(ipv4(udp(payload, sport, dport), 17))
+
+    def back(payload: bytes) -> bytes:
+        return ether(ipv4(udp(payload, 5060, 5060, B, A), 17, B, A))
+
+    sdp = "c=IN IP4 10.0.0.1\r\nm=audio {} RTP/AVP 0\r\n"
+    frames = [
+        there(sip("OPTIONS sip:b SIP/2.0", "keep-alive", "OPTIONS")),
+        there(sip("INVITE sip:b SIP/2.0", "one@a", "INVITE", sdp.format(4000))),
+        there(sip("INVITE sip:c SIP/2.0", "two@a", "INVITE", sdp.format(5000))),
+        back(sip("SIP/2.0 200 OK", "keep-alive", "OPTIONS")),
+        back(sip("SIP/2.0 200 OK", "two@a", "INVITE")),
+        back(sip("SIP/2.0 200 OK", "one@a", "INVITE")),
+        there(b"rtp", 4000, 7000),
+        there(b"rtp", 5000, 7002),
+        there(sip("BYE sip:b SIP/2.0", "one@a", "BYE").replace(b"Call-ID", b"i")),
+        back(sip("NOTIFY sip:a SIP/2.0", "two@a", "NOTIFY")),
+    ]
+    files = related(tmp_path, list(enumerate(frames)), "sip")
+    assert files == [[""], ["", "sip2"], ["", "sip3"]]
+    assert [len(packets(tmp_path / "out" / f"in.pcap_flow-{n}.pcap")) for n in (1, 2, 3)] == [2, 4, 4]
+    keys = [json.loads(line)["key"] for line in (tmp_path / "flows.json").read_text().splitlines()]
+    assert keys[1] == "udp 10.0.0.1:5060 10.0.0.2:5060 call one@a"
+
+
+def test_sip_messages_that_are_cut() -> None:
+    message = sip("INVITE sip:b SIP/2.0", "one@a", "INVITE", "c=IN IP4 10.0.0.1\r\n")
+    for size in range(8, len(message)):
+        flows = FlowTable(by=0, grouping=0, tells=2)
+        for batch in captures.batches(captures.pcap([ether(ipv4(udp(message[:size], 5060, 5060), 17))])):
+            flows.index(batch)
+        assert flows.flows == 2
+
+
+# Progress
+
+
+def on_a_terminal(argv: list[object], **options: object) -> tuple[subprocess.Popen[bytes], int]:
+    """A command whose standard error is a terminal, and the terminal's other side."""
+    side, terminal = os.openpty()
+    process = subprocess.Popen(argv, stderr=terminal, env=ENVIRONMENT, **options)
+    os.close(terminal)
+    return process, side
+
+
+def read_until(side: int, wanted: bytes) -> bytes:
+    """What is shown until `wanted` or the end."""
+    shown = b""
+    while wanted not in shown or not wanted:
+        try:
+            shown += os.read(side, 4096)
+        except OSError:
+            break
+    return shown
+
+
+def test_progress_on_a_terminal(mixed: Path, tmp_path: Path) -> None:
+    data = mixed.read_bytes()
+    argv = [sys.executable, STUB, "-d", tmp_path / "out"]
+    process, side = on_a_terminal(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process.stdin.write(data[:24])
+    while not select.select([side], [], [], 0.05)[0]:
+        process.stdin.write(data[24 : 24 + 16 + int.from_bytes(data[32:36], "little")])
+        process.stdin.flush()
+    assert b"packets, 0 MB" in read_until(side, b"packets, 0 MB")
+    process.stdin.close()
+    assert process.wait(30) == 0
+    assert read_until(side, b"").endswith(b"\r\x1b[K")
+    os.close(side)
+
+
+@pytest.mark.parametrize("quietly", [["-q"], []])
+def test_no_progress_for_who_does_not_look(quietly: list[str], mixed: Path, tmp_path: Path) -> None:
+    behind = subprocess.DEVNULL if quietly else subprocess.PIPE  # whoever reads the pipe may show progress itself
+    script = "import sys; from pcaptools import cli; cli.Progress.PATIENCE = cli.Progress.INTERVAL = 0; "
+    script += "from pcaptools.commands.pcapsplit_flows import main; sys.exit(main())"
+    argv = [sys.executable, "-c", script, "-d", tmp_path / "out", *quietly, mixed]
+    process, side = on_a_terminal(argv, stdout=behind)
+    process.communicate(timeout=30)
+    assert (process.returncode, read_until(side, b"")) == (0, b"")
+    os.close(side)
+
+
+def test_progress_of_the_files(mixed: Path, tmp_path: Path) -> None:
+    script = "import sys; from pcaptools import cli; cli.Progress.PATIENCE = cli.Progress.INTERVAL = 0; "
+    script += "from pcaptools.commands.pcapsplit_flows import main; sys.exit(main())"
+    process, side = on_a_terminal(
+        [sys.executable, "-c", script, "-d", tmp_path, mixed], stdout=subprocess.DEVNULL
+    )  # fmt: skip
+    shown = read_until(side, b"")
+    assert process.wait(30) == 0
+    assert b"pcapsplit-flows: 41 packets, 0 MB, 100%" in shown
+    assert shown.endswith(b"6 of 6 files\x1b[K\r\x1b[K")
+    os.close(side)

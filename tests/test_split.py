@@ -12,7 +12,7 @@ from pathlib import Path
 import captures
 import pytest
 
-from pcaptools.core import _replay
+from pcaptools.core import _sides
 from pcaptools.engines.split import Cached, CacheWriter, Plan, Splitter, parse_mode, parse_rule, parse_services
 from pcaptools.errors import InputError
 
@@ -63,7 +63,7 @@ def lanes(plan: Plan, packets: list[bytes], rule: tuple[str, bool] | None = None
         for batch in batches:
             splitter.survey(batch)
         splitter.decide()
-    return [lane for batch in batches for out in splitter.feed(batch) for lane in _replay.lanes(out)]
+    return [lane for batch in batches for out in splitter.feed(batch) for lane in _sides.lanes(out)]
 
 
 def conversation(version: int, client: int, server: int) -> list[bytes]:
@@ -146,12 +146,12 @@ def test_caches_go_round() -> None:
         batch = captures.one_batch([bytes(20)] * max(count, 1))
         writer = CacheWriter("a comment")
         for k, lane in enumerate(wanted):
-            _replay.set_lanes(batch, lane, k, k + 1)
+            _sides.set_lanes(batch, lane, k, k + 1)
         if count:
             writer(batch)
-            _replay.set_lanes(batch, 0)
+            _sides.set_lanes(batch, 0)
             (read,) = Cached(writer.bytes(), "x").feed(batch)
-            assert _replay.lanes(read) == wanted
+            assert _sides.lanes(read) == wanted
             with pytest.raises(InputError, match="has more"):
                 list(Cached(writer.bytes(), "x").feed(captures.one_batch([bytes(20)] * (count + 1))))
             for size in range(len(writer.bytes())):

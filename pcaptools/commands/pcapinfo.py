@@ -218,7 +218,7 @@ class _Captures:
                     blocks.feed(batch)
                 yield batch
 
-        for batch in through(counted(described(), self.account), self.transforms):
+        for batch in through(counted(self.command.watched(described()), self.account), self.transforms):
             self.account.packets_out += batch.n
             yield batch
 

@@ -45,7 +45,7 @@ from pcaptools.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import ExitStack
 
     from pcaptools.core.batch import Batch
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 MEMORY = 256
 """MiB of a pipe that are held."""
 
-SUFFIXES = {"gz": "gzip", "zst": "zstd"}
+SUFFIXES = {None: None, "gz": "gzip", "zst": "zstd"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,11 +92,12 @@ class _Run:
         timeout = command.value("--timeout", flows.parse_timeout)
         self.timeout = flows.TIMEOUT if timeout is None else timeout
         self.open_timeout = command.value("--tcp-timeout", flows.parse_timeout) or 0
-        self.own_errors = bool(command.value("--icmp-errors", _own_errors))
-        self.compression = command.value("--compress", _compression)
+        self.own_errors = command.value("--icmp-errors", cli.one_of("follow", "own")) == "own"
+        self.compression = SUFFIXES[command.value("--compress", cli.one_of("gz", "zst"))]
         self.memory = (command.value("--memory", _megabytes) or MEMORY) << 20
         self.format = command.format()
-        self.manifest = command.value("--manifest", str)
+        self.manifest: str | None = command.args["--manifest"]
+        self.where: Callable[[], float] | None = None
         self._check(args)
 
     def _check(self, args: cli.Args) -> None:
@@ -115,7 +116,7 @@ class _Run:
         args = self.command.args
         batches, capture, store = self._input(stack)
         splitter = self._splitter(stack, capture, store)
-        for batch in batches:
+        for batch in self.command.watched(batches, self.where):
             splitter.feed(batch)
         splitter.finish()
         self._describe(splitter)
@@ -153,6 +154,7 @@ class _Run:
         transforms = self.command.filter(self.account) if self.by.expression else []
         transforms += converter(self.format, first.format, len(self.paths) > 1, self.account)
         source = through(counted(batches(), self.account), transforms)
+        self.where = store.position(raw) if raw is not None and self.command.progress else None
         if self.command.args["--list"]:
             return source, first, store.Store()
         if raw is not None and start is not None and not transforms:
@@ -168,11 +170,8 @@ class _Run:
         given: str | None = self.command.args["--directory"]
         if given is not None:
             return given
-        return (
-            ""
-            if self.command.args["--tar"] or not self.paths
-            else self.paths[0].rpartition("/")[0] or ("/" if self.paths[0].startswith("/") else "")
-        )
+        directory, slash, _ = self.paths[0].rpartition("/") if self.paths else ("", "", "")
+        return "" if self.command.args["--tar"] else directory or slash
 
     def _splitter(self, stack: ExitStack, capture: Capture, store: Store) -> Splitter:
         import os
@@ -203,18 +202,10 @@ class _Run:
         expression = self.by.expression or self.command.args["--filter"]
         if not expression:
             return None
-        from pcaptools.engines.flows import NOTHING, Marker
+        from pcaptools.engines.flows import Marker
         from pcaptools.files.bpf import compile_filter
 
-        def compile(linktype: int, swapped: bool) -> bytes:
-            try:
-                return compile_filter(expression, linktype, swapped)
-            except UsageError as error:
-                if self.by.expression and "link" in str(error).replace(expression, ""):
-                    return NOTHING  # libpcap cannot look into packets of this link type: they do not match
-                raise
-
-        return Marker(compile)
+        return Marker(expression, compile_filter, strict=not self.by.expression)
 
     def _writer(self, stack: ExitStack, splitter: Splitter) -> Writer | None:
         args = self.command.args
@@ -231,9 +222,11 @@ class _Run:
             from pcaptools.files.execute import Commands
 
             done = stack.enter_context(Commands(args["--exec"], self.account.problem))
+        progress = self.command.progress
         return Directory(
-            self._directory(), compression=self.compression, force=args["--force"], keep=self.paths, done=done
-        )
+            self._directory(), compression=self.compression, force=args["--force"], keep=self.paths, done=done,
+            told=progress.show if progress else None,
+        )  # fmt: skip
 
     def _describe(self, splitter: Splitter) -> None:
         """Print the list, and write the manifest."""
@@ -243,8 +236,10 @@ class _Run:
         from pcaptools.engines.manifest import Manifest
         from pcaptools.files.output import Output
 
+        if listed and self.manifest is not None:
+            splitter.name_all()
         written = getattr(splitter.writer, "written", splitter.names)
-        manifest = Manifest(splitter.table, self.by, written, self.choice != type(self.choice)())
+        manifest = Manifest(splitter.table, self.by, written, splitter.left_out)
         if listed:
             import sys
 
@@ -253,18 +248,6 @@ class _Run:
             with Output(self.manifest) as output:
                 for piece in manifest.csv() if ".csv" in self.manifest else manifest.json():
                     output.write(piece)
-
-
-def _own_errors(text: str) -> bool:
-    if text not in ("follow", "own"):
-        raise ValueError(f"'{text}' is not follow or own")
-    return text == "own"
-
-
-def _compression(text: str) -> str:
-    if text not in SUFFIXES:
-        raise ValueError(f"'{text}' is not gz or zst")
-    return SUFFIXES[text]
 
 
 def _megabytes(text: str) -> int:

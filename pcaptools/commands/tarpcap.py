@@ -212,7 +212,7 @@ def _write(
 
     transforms = [*_chosen(command, account), *_converted(command, account, naming), *reorder]
     with Writer(Output(command.args["--write"])) as sink:
-        pipeline.run(batches, transforms, sink, account)
+        pipeline.run(command.watched(batches), transforms, sink, account)
         check()
     return command.close(account)
 

@@ -59,9 +59,10 @@ class FlowTable:
     def resolved(self, flow: int) -> int: ...
     def order(self) -> list[int]:
         """The rows that are not part of others, in order of first packets."""
-    def line(self, flow: int, number: int, protocol: bytes) -> str | None:
-        """A flow as a line of text; None for one that needs other words. protocol: its name."""
-    def protocol(self, flow: int) -> int: ...
+    def text(self, start: int, size: int, left_out: Buffer, protocols: list[bytes]) -> tuple[str, int, int | None]:
+        """The flows from number start + 1 on as lines, up to `size` bytes or to one that needs other words. left_out:
+        a byte for each group, not 0: not listed; may be short. protocols: 256 names of at most 23 bytes. Returns
+        (lines, number of the last flow that was looked at, row of the one without a line or None)."""
     def group(self, flow: int) -> int: ...
     def owners(self) -> list[int]:
         """The row of every packet whose place is remembered."""

@@ -3,6 +3,7 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_New
+from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
@@ -23,11 +24,16 @@ cdef extern from "groups.h" nogil:
         uint64_t packets[2]
         uint64_t bytes[2]
         uint64_t ordinal
-        uint32_t same, parent, cause, group
+        uint32_t same, group
         uint8_t flags[2]
-        uint8_t seen, start, end, relation, client, sender
+        uint8_t seen, start, end, client, sender
+    ctypedef struct pt_link:
+        uint32_t cause
+        uint8_t relation
     ctypedef struct pt_vlan_node:
         uint64_t parent, vlan
+    ctypedef struct pt_text_node:
+        uint64_t parent, word
     ctypedef struct pt_keytable:
         uint32_t n
         uint64_t seed
@@ -39,7 +45,7 @@ cdef extern from "groups.h" nogil:
         uint32_t record, flow, start, end
         uint8_t kind, way, tcp
     ctypedef struct pt_split:
-        pt_keytable flows, datagrams, groups, vlans
+        pt_keytable flows, datagrams, groups, vlans, texts
         pt_place *place
         pt_told *told
         uint32_t places, tolds
@@ -49,6 +55,7 @@ cdef extern from "groups.h" nogil:
         uint8_t by, grouping, inner, ignore_vlan, own_icmp_errors, keep, tells
     void *pt_row(const pt_keytable *t, uint32_t row)
     pt_flow *pt_flow_at(const pt_split *s, uint32_t flow)
+    pt_link pt_link_of(const pt_split *s, uint32_t flow)
     uint32_t pt_flow_resolved(const pt_split *s, uint32_t flow)
     int pt_split_begin(pt_split *s)
     int pt_split_batch(pt_split *s, const pt_batch *b)
@@ -80,14 +87,19 @@ cdef extern from "assemble.h" nogil:
         uint64_t at, size
     int pt_keep_heads(pt_heads *h, const pt_batch *b, uint64_t stream)
     void pt_heads_free(pt_heads *h)
-    void pt_cursor_begin(pt_cursor *c, const uint32_t *order, uint32_t next, uint32_t end, int append)
-    size_t pt_assemble(const pt_split *s, pt_heads *h, pt_cursor *c, const pt_stream *stream, pt_piece *left,
+    ctypedef struct pt_numbered:
+        uint32_t number
+    ctypedef struct pt_numbers:
+        pt_numbered *interface
+    int pt_numbers_begin(pt_numbers *numbers, const pt_heads *h)
+    void pt_cursor_begin(pt_cursor *c, pt_numbers *numbering, const uint32_t *order, uint32_t next, uint32_t end, int append)
+    size_t pt_assemble(const pt_split *s, const pt_heads *h, pt_cursor *c, const pt_stream *stream, pt_piece *left,
                        uint8_t *out, size_t room)
-    uint64_t pt_assembled_size(const pt_split *s, pt_heads *h, pt_cursor c, const pt_stream *stream)
+    uint64_t pt_assembled_size(const pt_split *s, const pt_heads *h, pt_cursor c, const pt_stream *stream)
 
 cdef extern from "listing.h" nogil:
-    enum: PT_LINE
-    int pt_flow_line(char *out, const pt_flow *f, uint32_t number, const char *protocol)
+    enum: PT_LINE, PT_NAME
+    char *pt_put_flow(char *out, const pt_split *s, uint32_t row, uint32_t number, const char *name)
 
 # What files/_many.pyx takes out of the capsule.
 cdef extern from "parts.h" nogil:
@@ -104,6 +116,9 @@ cdef class FlowTable:
     cdef pt_parts c
     cdef Py_buffer buffer
     cdef bint held
+    cdef pt_numbers numbers
+    cdef uint32_t *listed
+    cdef uint32_t listed_n
 
     def __cinit__(self, *, by, grouping, limit=0, files=0, inner=False, ignore_vlan=False, own_icmp_errors=False, timeout=0,
                   open_timeout=0, tells=0, keep=True, pcapng=False, seed=0):
@@ -119,13 +134,15 @@ cdef class FlowTable:
         self.c.split.open_timeout = open_timeout
         self.c.split.tells = tells
         self.c.split.keep = keep
-        self.c.split.flows.seed = self.c.split.datagrams.seed = self.c.split.groups.seed = seed & 0xFFFFFFFFFFFFFFFF
+        self.c.split.flows.seed = seed & 0xFFFFFFFFFFFFFFFF
         self.c.heads.pcapng = pcapng
         if pt_split_begin(&self.c.split):
             raise MemoryError()
 
     def __dealloc__(self):
         self.release()
+        free(self.numbers.interface)
+        free(self.listed)
         free(self.c.order)
         free(self.c.first)
         pt_split_free(&self.c.split)
@@ -210,6 +227,16 @@ cdef class FlowTable:
             node = one.parent
         return tuple(reversed(stack))
 
+    cdef str call(self, uint32_t node):
+        """The Call-ID of a call."""
+        cdef const pt_text_node *one
+        text = b""
+        while node:
+            one = <const pt_text_node *>pt_row(&self.c.split.texts, node)
+            text = (<const char *>&one.word)[:one.parent >> 32] + text
+            node = <uint32_t>one.parent
+        return text.decode("latin-1")
+
     def row(self, uint32_t flow):
         if flow >= self.c.split.flows.n:
             raise IndexError(f"flow {flow} of {self.c.split.flows.n}")
@@ -219,11 +246,13 @@ cdef class FlowTable:
         cdef const char *first = <const char *>f.key.address[a]
         cdef const char *second = <const char *>f.key.address[b]
         cdef uint64_t number
+        cdef pt_link link = pt_link_of(&self.c.split, flow)
+        extra = self.call(f.key.extra) if f.key.kind == 0 and f.key.extra else f.key.extra
         memcpy(&number, f.key.address[0], 8)
         return (f.key.kind, f.key.version, f.key.protocol, first[:size], f.key.port[a], second[:size], f.key.port[b],
-                f.key.extra, <int64_t>number, self.vlans(f.key.vlan), f.first, f.last, f.packets[a], f.packets[b],
-                f.bytes[a], f.bytes[b], f.flags[a], f.flags[b], f.seen, f.start, f.end, f.relation,
-                None if f.cause == PT_NONE else f.cause, f.group, f.sender == f.client)
+                extra, <int64_t>number, self.vlans(f.key.vlan), f.first, f.last, f.packets[a], f.packets[b],
+                f.bytes[a], f.bytes[b], f.flags[a], f.flags[b], f.seen, f.start, f.end, link.relation,
+                None if link.cause == PT_NONE else link.cause, f.group, f.sender == f.client)
 
     def is_merged(self, uint32_t flow):
         if flow >= self.c.split.flows.n:
@@ -237,32 +266,52 @@ cdef class FlowTable:
 
     def order(self):
         """The rows that are not part of others, in order of first packets."""
-        cdef uint32_t k, row
+        self.list_rows()
+        return [self.listed[k] for k in range(self.listed_n)]
+
+    cdef list_rows(self):
+        cdef uint32_t k, row, n = 0
         cdef uint8_t *met = <uint8_t *>calloc(self.c.split.flows.n, 1)
-        found = []
-        if not met:
-            raise MemoryError()
+        free(self.listed)
+        self.listed = <uint32_t *>malloc(self.c.split.flows.n * sizeof(uint32_t))
+        if not met or not self.listed:
+            free(met)
+            raise MemoryError("no memory for the list of flows")
         for k in range(1, self.c.split.flows.n):
             row = pt_flow_resolved(&self.c.split, k)
             if not met[row]:
                 met[row] = 1
-                found.append(row)
+                self.listed[n] = row
+                n += 1
         free(met)
-        return found
+        self.listed_n = n
 
-    def line(self, uint32_t flow, uint32_t number, bytes protocol):
-        """A flow as a line of text; None for one that needs other words."""
-        cdef char out[PT_LINE]
-        cdef int n
-        if flow >= self.c.split.flows.n:
-            raise IndexError(f"flow {flow} of {self.c.split.flows.n}")
-        n = pt_flow_line(out, pt_flow_at(&self.c.split, flow), number, protocol)
-        return out[:n].decode() if n else None
-
-    def protocol(self, uint32_t flow):
-        if flow >= self.c.split.flows.n:
-            raise IndexError(f"flow {flow} of {self.c.split.flows.n}")
-        return pt_flow_at(&self.c.split, flow).key.protocol
+    def text(self, uint32_t start, size_t size, const uint8_t[::1] left_out, protocols):
+        """The flows from number start + 1 on as lines, up to `size` bytes or to one that needs other words. Returns
+        (lines, number of the last flow that was looked at, row of the one without a line or None)."""
+        cdef char[256][PT_NAME] names
+        cdef char *out
+        cdef char *end
+        cdef char *line
+        cdef uint32_t k, row = 0, group
+        cdef bint other = False
+        if not start:
+            self.list_rows()
+        for k, name in enumerate(protocols):
+            memcpy(names[k], <const char *>name, len(name) + 1)
+        text = bytearray(size + PT_LINE)
+        out = end = text
+        k = start
+        while k < self.listed_n and not other and end - out < <ptrdiff_t>size:
+            row = self.listed[k]
+            k += 1
+            group = pt_flow_at(&self.c.split, row).group
+            if group < left_out.shape[0] and left_out[group]:
+                continue
+            line = end
+            end = pt_put_flow(line, &self.c.split, row, k, names[pt_flow_at(&self.c.split, row).key.protocol])
+            other = end == line
+        return out[:end - out].decode("ascii"), k, row if other else None
 
     def group(self, uint32_t flow):
         """The group of a row; None when it has none yet."""
@@ -278,7 +327,10 @@ cdef class FlowTable:
     def relate(self, uint32_t flow, uint32_t cause, int relation):
         if flow >= self.c.split.flows.n or cause >= self.c.split.flows.n:
             raise IndexError(f"flow {max(flow, cause)} of {self.c.split.flows.n}")
-        return bool(pt_relate(&self.c.split, flow, cause, relation))
+        cdef int verdict = pt_relate(&self.c.split, flow, cause, relation)
+        if verdict < 0:
+            raise MemoryError("no memory for what is related")
+        return bool(verdict)
 
     def assign(self, bint finish):
         cdef int verdict
@@ -391,8 +443,10 @@ cdef class FlowTable:
         cdef uint64_t size
         if group >= self.c.groups or not self.held:
             raise IndexError(f"group {group} of {self.c.groups}")
+        if pt_numbers_begin(&self.numbers, &self.c.heads):
+            raise MemoryError()
         with nogil:
-            pt_cursor_begin(&cursor, self.c.order, self.c.first[group], self.c.first[group + 1], 0)
+            pt_cursor_begin(&cursor, &self.numbers, self.c.order, self.c.first[group], self.c.first[group + 1], 0)
             size = pt_assembled_size(&self.c.split, &self.c.heads, cursor, &self.c.stream)
         return size
 
@@ -401,7 +455,9 @@ cdef class FlowTable:
         cdef FlowPieces pieces = FlowPieces(self, room)
         if group >= self.c.groups or not self.held:
             raise IndexError(f"group {group} of {self.c.groups}")
-        pt_cursor_begin(&pieces.cursor, self.c.order, self.c.first[group], self.c.first[group + 1], append)
+        if pt_numbers_begin(&pieces.numbers, &self.c.heads):
+            raise MemoryError()
+        pt_cursor_begin(&pieces.cursor, &pieces.numbers, self.c.order, self.c.first[group], self.c.first[group + 1], append)
         return pieces
 
     def capsule(self):
@@ -412,13 +468,18 @@ cdef class FlowTable:
 cdef class FlowPieces:
     cdef FlowTable table
     cdef pt_cursor cursor
+    cdef pt_numbers numbers
     cdef pt_piece left
     cdef size_t room
 
     def __cinit__(self, FlowTable table, size_t room):
         self.table = table
         self.room = room
+        memset(&self.numbers, 0, sizeof(pt_numbers))
         memset(&self.left, 0, sizeof(pt_piece))
+
+    def __dealloc__(self):
+        free(self.numbers.interface)
 
     def __iter__(self):
         return self

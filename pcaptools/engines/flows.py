@@ -14,6 +14,7 @@ from pcaptools.core import linktype as link
 from pcaptools.core._core import Program
 from pcaptools.core._flows import FlowTable
 from pcaptools.core.batch import Batch
+from pcaptools.errors import UsageError
 
 SECOND = 1_000_000_000
 """ns"""
@@ -161,18 +162,31 @@ def parse_related(text: str) -> int:
 
 
 class Marker:
-    """Marks the packets that a filter does not match. compile: as for select.Filter."""
+    """Marks the packets that a filter does not match. compile: files.bpf.compile_filter.
 
-    def __init__(self, compile: Callable[[int, bool], bytes]) -> None:
+    strict: a filter that libpcap cannot compile for a link type is an error; else such packets do not match.
+    """
+
+    def __init__(self, expression: str, compile: Callable[[str, int, bool], bytes], strict: bool) -> None:
+        self._expression = expression
         self._compile = compile
+        self._strict = strict
         self._programs: dict[tuple[int, bool], Program] = {}
 
     def __call__(self, batch: Batch) -> None:
         for linktype in set(batch.linktypes):
             key = linktype, batch.swapped
             if key not in self._programs:
-                self._programs[key] = Program(linktype, self._compile(*key))
+                self._programs[key] = Program(linktype, self._program(*key))
             self._programs[key].drop_others(batch)
+
+    def _program(self, linktype: int, swapped: bool) -> bytes:
+        try:
+            return self._compile(self._expression, linktype, swapped)
+        except UsageError as error:
+            if self._strict or "link" not in str(error).replace(self._expression, ""):
+                raise
+            return NOTHING
 
 
 # Which flows are wanted
@@ -215,14 +229,10 @@ class Numbers:
 
     def update(self, settled: bool) -> None:
         """Number the groups that flows were given since. settled: no flow waits for its group."""
-        of, row = self.of, self.row
-        following = self._next
-        for flow, group in self._table.firsts(self._start):
-            if group not in of:
-                of[group] = following
-                row[group] = flow
-                following += 1
-        self._next = following
+        fresh = [(flow, group) for flow, group in self._table.firsts(self._start) if group not in self.of]
+        self.of.update(zip((group for _, group in fresh), range(self._next, self._next + len(fresh)), strict=True))
+        self.row.update((group, flow) for flow, group in fresh)
+        self._next += len(fresh)
         if settled:
             self._start = self._table.flows
 
@@ -265,6 +275,8 @@ def key_text(row: Row, by: By) -> str:
         return row.proto
     client, client_port, server, server_port = ends(row)
     text = " ".join(filter(None, (row.proto, end_text(client, client_port), end_text(server, server_port))))
+    if row.kind == PORTS and row.extra:
+        text += f" call {row.extra}"
     if row.kind == ECHO:
         text += f" id {row.extra}"
     if row.kind == SPI:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from pcaptools.core._flows import FlowTable
 from pcaptools.engines.flows import RELATIONS, By, Row, ends, flag_letters, key_text, protocol_name, vlan
@@ -28,27 +25,26 @@ def seconds(ns: int) -> str:
 
 
 class Manifest:
-    """Describes the flows of a table. numbers: of each flow, by row; names: of each group's file."""
+    """Describes the flows of a table. names: of each group's file; left_out: groups that are not described."""
 
-    def __init__(self, table: FlowTable, by: By, names: Mapping[int, str], chosen: bool) -> None:
+    def __init__(self, table: FlowTable, by: By, names: Mapping[int, str], left_out: Collection[int]) -> None:
         self._table = table
         self._by = by
         self._names = names
-        self._chosen = chosen
+        self._left_out = left_out
         self._numbers: dict[int, int] = {}
 
-    def _order(self) -> Iterator[tuple[int, int]]:
-        """The flows that have a file: number and row, in order of first packets."""
+    def _number(self) -> list[int]:
+        """The rows in order of first packets. Where flows have causes, what number each has is remembered."""
         order = self._table.order()
         self._numbers = {row: number for number, row in enumerate(order, 1)} if self._table.tells else {}
-        for number, row in enumerate(order, 1):
-            if not self._chosen or self._table.group(row) in self._names:
-                yield number, row
+        return order
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """The flows that have a file, with their numbers, in order of first packets."""
-        for number, row in self._order():
-            yield number, Row._make(self._table.row(row))
+        for number, row in enumerate(self._number(), 1):
+            if self._table.group(row) not in self._left_out:
+                yield number, Row._make(self._table.row(row))
 
     def fields(self, number: int, row: Row) -> dict[str, object]:
         """One flow, by FIELDS."""
@@ -70,6 +66,8 @@ class Manifest:
 
     def json(self) -> Iterator[bytes]:
         """One object a line, in large pieces."""
+        import json
+
         held: list[str] = []
         for number, row in self.rows():
             held.append(json.dumps(self.fields(number, row)))
@@ -80,6 +78,9 @@ class Manifest:
 
     def csv(self) -> Iterator[bytes]:
         """A header and one line a flow."""
+        import csv
+        import io
+
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(FIELDS)
@@ -95,11 +96,21 @@ class Manifest:
         """A table for people: number, packets, bytes, seconds, how it began and ended, key, what caused it."""
         table = self._table
         protocols = [protocol_name(number).encode() for number in range(256)]
+        left_out = bytearray(max(self._left_out, default=-1) + 1)
+        for group in self._left_out:
+            left_out[group] = 1
+        if table.tells:
+            self._number()
+        number, row = 0, None
         yield "flow\tpackets\tbytes\tseconds\tstate\tkey\n"
-        for number, flow in self._order():
-            yield table.line(flow, number, protocols[table.protocol(flow)]) or self._line(
-                number, Row._make(table.row(flow))
-            )
+        while True:
+            before = number
+            text, number, row = table.text(number, _PIECE, left_out, protocols)
+            yield text
+            if row is not None:
+                yield self._line(number, Row._make(table.row(row)))
+            elif number == before:
+                return
 
     def _line(self, number: int, row: Row) -> str:
         duration = row.last - row.first

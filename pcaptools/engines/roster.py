@@ -62,13 +62,18 @@ class Roster:
             self._due += self._interval
         return self.take()
 
-    def take(self) -> Job:
-        """The next play, whether or not it is time."""
+    def take(self, port: int | None = None) -> Job:
+        """The next play, whether or not it is time: the next one of a server at this port, when there is one."""
         self.playing += 1
-        if self._again:
-            return self._again.popleft()
-        self._next += 1
-        return Job(self._next, self._scripts[(self._next - 1) % len(self._scripts)])
+        job = next((job for job in self._again if port in (None, job.script.server[1])), None)
+        while job is None and self._next < self.total:
+            self._next += 1
+            new = Job(self._next, self._scripts[(self._next - 1) % len(self._scripts)])
+            self._again.append(new)
+            job = new if port in (None, new.script.server[1]) else None
+        job = job or self._again[0]
+        self._again.remove(job)
+        return job
 
     def give_back(self, job: Job) -> None:
         """It could not be started: it comes again first."""

@@ -14,10 +14,10 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from pcaptools.core import _replay
+from pcaptools.core import _sides
 from pcaptools.core.batch import Batch
 from pcaptools.core.pipeline import Account, Transform
-from pcaptools.engines.replay_choice import Ranges, complement, parse_numbers
+from pcaptools.engines.replay_choice import Drop, Ranges, complement, parse_numbers
 from pcaptools.errors import InputError, UsageError
 
 PRIMARY, SECONDARY, NONE = range(3)
@@ -125,8 +125,8 @@ class Splitter(Transform):
         self._plan = plan
         self._rule = rule
         self._compile = compile
-        self._hosts = _replay.Hosts()
-        self._flows = _replay.Hosts()
+        self._hosts = _sides.Hosts()
+        self._flows = _sides.Hosts()
         self._known = 0
         self._seen = 0
         self._first_of_v6 = NONE
@@ -134,6 +134,8 @@ class Splitter(Transform):
         self._swaps = plan.reverse and not (plan.compat and plan.mode == "regex")
         nonip = SECONDARY if plan.nonip else PRIMARY
         self._without = nonip ^ plan.compat ^ self._swaps  # what is not IP changes sides in the end, too
+        self.surveys = plan.mode in SURVEYS
+        """Whether it must see all packets first."""
         self.notice = ""
 
     def survey(self, batch: Batch) -> None:
@@ -148,7 +150,7 @@ class Splitter(Transform):
     def feed(self, batch: Batch) -> Iterable[Batch]:
         self._split(batch)
         if self._swaps:
-            _replay.swap_lanes(batch)
+            _sides.swap_lanes(batch)
         if self._rule:
             self._keep(batch, self._rule)
         self._seen += batch.n
@@ -161,9 +163,9 @@ class Splitter(Transform):
     def _split(self, batch: Batch) -> None:
         mode = self._plan.mode
         if mode == "port":
-            _replay.lanes_by_port(batch, self._port_bits(), self._without)
+            _sides.lanes_by_port(batch, self._port_bits(), self._without)
         elif mode == "mac":
-            _replay.lanes_by_mac(batch, parse_macs(self._plan.value), SECONDARY if self._plan.compat else self._without)
+            _sides.lanes_by_mac(batch, parse_macs(self._plan.value), SECONDARY if self._plan.compat else self._without)
         elif mode == "flow":
             self._flows.flow_lanes(batch, self._without)
         else:
@@ -213,11 +215,11 @@ class Splitter(Transform):
             for first, last in rule.numbers:
                 start, stop = max(first - 1 - self._seen, 0), min(last - self._seen, batch.n)
                 if start < stop:
-                    _replay.set_lanes(batch, NONE, start, stop)
+                    _sides.set_lanes(batch, NONE, start, stop)
         elif rule.kind == "F":
             assert self._compile
             for linktype in dict.fromkeys(batch.linktypes):
-                _replay.keep_matching(batch, linktype, self._compile(rule.expression, linktype))
+                _sides.keep_matching(batch, linktype, self._compile(rule.expression, linktype))
         else:
             self._hosts.note(batch)
             self._list()
@@ -233,7 +235,7 @@ def _text(address: bytes) -> str:
     return str(ipaddress.ip_address(address))
 
 
-def decide_sides(hosts: _replay.Hosts, plan: Plan, splitter: Splitter) -> None:
+def decide_sides(hosts: _sides.Hosts, plan: Plan, splitter: Splitter) -> None:
     """Sides of all hosts by what they sent: see tcpprep(1) on its automatic modes."""
     found = [hosts.host(k) for k in range(len(hosts))]
     counts = [(client, server) for _, _, client, server, _ in found]
@@ -304,7 +306,7 @@ class CacheWriter:
         self._bits = bytearray()
 
     def __call__(self, batch: Batch) -> None:
-        self._bits += _replay.cache_bits(batch)
+        self._bits += _sides.cache_bits(batch)
 
     def counts(self) -> tuple[int, int, int]:
         """Packets that are primary, secondary, and not sent."""
@@ -337,7 +339,7 @@ class Cached(Transform):
     def feed(self, batch: Batch) -> Iterable[Batch]:
         if self._seen + batch.n > self.packets:
             raise InputError(f"{self._name}: is of {self.packets} packets, but the capture has more")
-        _replay.lanes_from_cache(batch, self._bits, self._seen)
+        _sides.lanes_from_cache(batch, self._bits, self._seen)
         self._seen += batch.n
         yield batch
 
@@ -349,15 +351,13 @@ class Side(Transform):
         self._lane = lane
 
     def feed(self, batch: Batch) -> Iterable[Batch]:
-        _replay.set_lanes(batch, self._lane)
+        _sides.set_lanes(batch, self._lane)
         yield batch
 
 
 def unsent(account: Account) -> Transform:
     """Leaves out the packets that the split does not send."""
-    from pcaptools.engines.replay_choice import Drop
-
-    return Drop(lambda batch: _replay.drop_lane(batch, NONE), "not sent by the split", account)
+    return Drop(lambda batch: _sides.drop_lane(batch, NONE), "not sent by the split", account)
 
 
 def check_plan(plan: Plan) -> None:

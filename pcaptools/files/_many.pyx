@@ -4,6 +4,7 @@
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 
@@ -11,6 +12,10 @@ cdef extern from "many.h" nogil:
     enum: PT_MANY_BUFFER, PT_MANY_DONE, PT_MANY_MORE, PT_MANY_FAILED
     ctypedef struct pt_parts:
         uint32_t groups
+    ctypedef struct pt_numbered:
+        uint32_t number
+    ctypedef struct pt_numbers:
+        pt_numbered *interface
     ctypedef struct pt_many:
         pt_parts *parts
         const char *const *name
@@ -20,6 +25,7 @@ cdef extern from "many.h" nogil:
         int fd, error
         uint8_t created, failed
         uint8_t *buffer
+        pt_numbers numbers
     int pt_many_write(pt_many *m, size_t budget)
     void pt_many_abandon(pt_many *m)
 
@@ -61,6 +67,7 @@ cdef class ManyFiles:
         PyMem_Free(self.group)
         PyMem_Free(self.append)
         PyMem_Free(self.c.buffer)
+        free(self.c.numbers.interface)
 
     def write(self, size_t budget):
         cdef int verdict

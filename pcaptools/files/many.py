@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import takewhile
 
 from pcaptools.core._flows import FlowTable
 from pcaptools.errors import OutputError
@@ -36,20 +37,22 @@ class Directory:
     """Writes each group to a file below a directory.
 
     compression: `gzip`, `zstd` or None. force: a file that is there is replaced; keep: files that never are.
-    done: called with the paths of files that are complete.
+    done: called with the paths of files that are complete. told: called now and then with how far it is.
     """
 
     def __init__(
         self, path: str, *, compression: str | None = None, force: bool = False, keep: Sequence[str] = (),
-        done: _Done | None = None,
+        done: _Done | None = None, told: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
         self._path = path
         self._compression = compression
         self._force = force
         self._keep = [os.stat(name) for name in keep if os.path.exists(name)]
         self._done = done
+        self._told = told
         self._made: set[str] = set()
         self._written: dict[int, str] = {}
+        self._tried: list[int] = []
 
     def write(
         self, table: FlowTable, store: Store, groups: Sequence[int], names: Mapping[int, str], last: bool
@@ -60,6 +63,7 @@ class Directory:
         Raises OutputError, which names what is complete.
         """
         self._make_directories(names)
+        self._tried += [group for group in groups if group not in self._written]
         front = os.path.join(self._path, "") if self._path else ""
         paths = [self._written.get(group) or front + names[group] for group in groups]
         append = [group in self._written for group in groups]
@@ -71,7 +75,7 @@ class Directory:
         if self._compression:
             self._run(parts, partial(self._write_compressed, table, store), 1, done)
         else:
-            workers = 1 if done or table.pcapng else WORKERS
+            workers = 1 if done else WORKERS
             self._run(parts, partial(self._write_plain, table, store), workers, done)
         if done:
             written = set(groups)
@@ -83,6 +87,7 @@ class Directory:
 
         waiting = iter(parts)
         errors: list[BaseException] = []
+        size = sum(len(paths) for _, paths, _ in parts)
         lock = threading.Lock()
 
         def work() -> None:
@@ -93,6 +98,8 @@ class Directory:
                     if part is None:
                         return
                     write(*part, errors)
+                    if self._told:
+                        self._told(f"{len(self._written)} of {size} files")
                     if done:
                         done(part[1])
             except BaseException as error:
@@ -192,12 +199,13 @@ class Directory:
 
     def _explained(self, error: OutputError) -> OutputError:
         """The same, and which files are complete."""
-        paths = list(self._written.values())
-        if not paths:
-            return OutputError(f"{error}; no file was completed")
-        if len(paths) == 1:
-            return OutputError(f"{error}; {paths[0]} is complete")
-        return OutputError(f"{error}; {len(paths)} files are complete, {paths[0]} to {paths[-1]}")
+        complete = sum(1 for _ in takewhile(self._written.__contains__, self._tried))
+        first, last = (self._written.get(self._tried[k], "") if self._tried else "" for k in (0, complete - 1))
+        more = len(self._written) - complete
+        if not complete:
+            return OutputError(f"{error}; {f'{more} files are complete' if more else 'no file was completed'}")
+        named = f"{first} is complete" if complete == 1 else f"{complete} files are complete, {first} to {last}"
+        return OutputError(f"{error}; {named}" + (f", and {more} behind the one that failed" if more else ""))
 
     @property
     def written(self) -> Mapping[int, str]:

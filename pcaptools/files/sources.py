@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pcaptools.core.batch import DEFAULT_CAPACITY, Batch
@@ -154,16 +154,30 @@ class Reader:
         return Capture(PooledFile(one.path, self._pool), one.name)
 
 
-def ahead(source: Iterable[Batch], batches: int, ready: Callable[[Batch], None] | None = None) -> Iterator[Batch]:
-    """The batches of a source, which another thread takes up to so many ahead; `ready` is called there with each.
+def ahead(
+    source: Iterable[Batch],
+    batches: int,
+    *,
+    ready: Callable[[Batch], object] | None = None,
+    done: Callable[[Batch], object] | None = None,
+) -> Generator[Batch, None, None]:
+    """The batches of a source, which another thread takes up to so many ahead.
 
-    What the source raises is raised here. Once this iterator is closed, the thread takes no more.
+    That thread calls `ready` with each when it has been read, and `done` when it is needed no more, or this one does,
+    one at a time. What the source raises is raised here. Once this iterator is closed, the thread takes no more.
     """
     import threading
-    from queue import SimpleQueue
+    from contextlib import suppress
+    from queue import Empty, SimpleQueue
 
     free: SimpleQueue[Batch | None] = SimpleQueue()
     filled: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
+    counting = threading.Lock()
+
+    def finish(batch: Batch) -> None:
+        if done and batch.n:
+            with counting:
+                done(batch)
 
     def take() -> None:
         try:
@@ -173,6 +187,7 @@ def ahead(source: Iterable[Batch], batches: int, ready: Callable[[Batch], None] 
                 spare = free.get()
                 if spare is None:
                     return
+                finish(spare)
                 spare.swap(batch)
                 filled.put(spare)
             filled.put(None)
@@ -182,11 +197,18 @@ def ahead(source: Iterable[Batch], batches: int, ready: Callable[[Batch], None] 
     for _ in range(batches + 1):
         free.put(Batch())
     threading.Thread(target=take, daemon=True).start()
+    item: Batch | BaseException | None = None
     try:
         while (item := filled.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
             free.put(item)
+            item = None
     finally:
+        if isinstance(item, Batch):
+            finish(item)
+        with suppress(Empty):
+            while True:
+                finish(free.get_nowait() or Batch())
         free.put(None)

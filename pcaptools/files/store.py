@@ -6,6 +6,7 @@ import io
 import mmap
 import os
 import stat
+from collections.abc import Callable
 from typing import Any
 
 from pcaptools.core._flows import FlowTable
@@ -147,6 +148,19 @@ class Held(Store):
             self._memory.move(0, gone, rest)
         self._size = rest
         self._at = until
+
+
+def position(raw: Any) -> Callable[[], float] | None:
+    """Tells how much of a regular file is read, 0 to 1; None for everything else."""
+    if not isinstance(raw, io.FileIO):
+        return None
+    try:
+        status = os.fstat(raw.fileno())
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        return None
+    return lambda: min(raw.tell() / status.st_size, 1)
 
 
 def plain_start(raw: Any) -> int | None:

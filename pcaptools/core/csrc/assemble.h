@@ -21,8 +21,17 @@ typedef struct {
 typedef struct {
     size_t offset; /* in pt_heads.bytes */
     uint32_t size;
-    uint32_t stamp, number; /* number: in the file that is being put together, when stamp says that it is that one */
 } pt_description;
+
+/* What number an interface has in the section that is being written, when `stamp` is that section's. Each writer has
+ * its own. */
+typedef struct {
+    uint32_t stamp, number;
+} pt_numbered;
+typedef struct {
+    pt_numbered *interface;
+    uint32_t n, stamp;
+} pt_numbers;
 
 /* File header, section headers and interface descriptions of the stream. */
 typedef struct {
@@ -30,7 +39,7 @@ typedef struct {
     size_t n, room;
     pt_section *section;
     pt_description *interface;
-    uint32_t sections, section_room, interfaces, interface_room, stamp;
+    uint32_t sections, section_room, interfaces, interface_room;
     uint64_t others; /* blocks that are neither these nor packets */
     uint8_t pcapng;
 } pt_heads;
@@ -44,6 +53,7 @@ enum { PT_PIECES = 5, PT_PATCH = 12 };
 
 /* One file being put together. */
 typedef struct {
+    pt_numbers *numbering;
     const uint32_t *order; /* places */
     uint32_t next, end;
     uint32_t section;      /* the one that the file is in; PT_NONE: none yet */
@@ -158,10 +168,25 @@ static inline void pt_heads_free(pt_heads *h)
     free(h->interface);
 }
 
+/* Numbers for all interfaces that there are. 0: done, -1: no memory. */
+static inline int pt_numbers_begin(pt_numbers *numbers, const pt_heads *h)
+{
+    pt_numbered *interface;
+    if (h->interfaces <= numbers->n) return 0;
+    interface = realloc(numbers->interface, h->interfaces * sizeof *interface);
+    if (!interface) return -1;
+    memset(interface + numbers->n, 0, (h->interfaces - numbers->n) * sizeof *interface);
+    numbers->interface = interface;
+    numbers->n = h->interfaces;
+    return 0;
+}
+
 /* Begin a file; append: its header is there already. */
-static inline void pt_cursor_begin(pt_cursor *c, const uint32_t *order, uint32_t next, uint32_t end, int append)
+static inline void pt_cursor_begin(pt_cursor *c, pt_numbers *numbering, const uint32_t *order, uint32_t next, uint32_t end,
+                                   int append)
 {
     memset(c, 0, sizeof *c);
+    c->numbering = numbering;
     c->order = order;
     c->next = next;
     c->end = end;
@@ -189,17 +214,18 @@ static inline uint32_t pt_section_at(const pt_heads *h, uint32_t section, uint64
     return low;
 }
 
-static inline void pt_queue_interface(pt_heads *h, pt_cursor *c, uint32_t interface)
+static inline void pt_queue_interface(const pt_heads *h, pt_cursor *c, uint32_t interface)
 {
-    pt_description *d = &h->interface[interface];
-    if (d->stamp == h->stamp) return;
-    d->stamp = h->stamp;
-    d->number = c->numbers++;
+    const pt_description *d = &h->interface[interface];
+    pt_numbered *numbered = &c->numbering->interface[interface];
+    if (numbered->stamp == c->numbering->stamp) return;
+    numbered->stamp = c->numbering->stamp;
+    numbered->number = c->numbers++;
     pt_queue(c, h->bytes + d->offset, d->size);
 }
 
 /* What comes next of pcapng: at most a section header, two interface descriptions and a packet in two pieces. */
-static inline void pt_queue_block(pt_heads *h, pt_cursor *c, const uint8_t *p, const pt_place *place)
+static inline void pt_queue_block(const pt_heads *h, pt_cursor *c, const uint8_t *p, const pt_place *place)
 {
     const uint32_t section = pt_section_at(h, c->section, place->at);
     const pt_section *s = &h->section[section];
@@ -208,14 +234,14 @@ static inline void pt_queue_block(pt_heads *h, pt_cursor *c, const uint8_t *p, c
     if (section != c->section || c->numbers > 0xffff) {
         c->section = section;
         c->numbers = 0;
-        h->stamp++;
+        c->numbering->stamp++;
         pt_queue(c, h->bytes + s->offset, s->size);
         if (s->simple) pt_queue_interface(h, c, s->interface);
     }
     if (type == PT_BLOCK_PACKET) interface = pt_get32(p + 8, s->swapped);
     if (type == PT_BLOCK_OLD_PACKET) interface = pt_get16(p + 8, s->swapped);
     pt_queue_interface(h, c, s->interface + interface);
-    number = h->interface[s->interface + interface].number;
+    number = c->numbering->interface[s->interface + interface].number;
     if (number == interface || type == PT_BLOCK_SIMPLE_PACKET) return;
     memcpy(c->patch, p, PT_PATCH);
     if (type == PT_BLOCK_PACKET) pt_put32(c->patch + 8, number, s->swapped);
@@ -224,7 +250,7 @@ static inline void pt_queue_block(pt_heads *h, pt_cursor *c, const uint8_t *p, c
 }
 
 /* The next piece of the file; of no bytes at its end. */
-static inline pt_piece pt_next_piece(const pt_split *s, pt_heads *h, pt_cursor *c, const pt_stream *stream)
+static inline pt_piece pt_next_piece(const pt_split *s, const pt_heads *h, pt_cursor *c, const pt_stream *stream)
 {
     pt_piece piece = {NULL, 0};
     const pt_place *place;
@@ -264,7 +290,7 @@ static inline pt_piece pt_next_piece(const pt_split *s, pt_heads *h, pt_cursor *
 }
 
 /* Copies of the next pieces, as many bytes as fit; *left is the rest of one that did not. Returns how many bytes. */
-static inline size_t pt_assemble(const pt_split *s, pt_heads *h, pt_cursor *c, const pt_stream *stream, pt_piece *left,
+static inline size_t pt_assemble(const pt_split *s, const pt_heads *h, pt_cursor *c, const pt_stream *stream, pt_piece *left,
                                  uint8_t *out, size_t room)
 {
     size_t done = 0;
@@ -282,7 +308,7 @@ static inline size_t pt_assemble(const pt_split *s, pt_heads *h, pt_cursor *c, c
 }
 
 /* Bytes of a file. */
-static inline uint64_t pt_assembled_size(const pt_split *s, pt_heads *h, pt_cursor c, const pt_stream *stream)
+static inline uint64_t pt_assembled_size(const pt_split *s, const pt_heads *h, pt_cursor c, const pt_stream *stream)
 {
     uint64_t size = 0;
     pt_piece piece;

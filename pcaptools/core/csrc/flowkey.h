@@ -3,6 +3,7 @@
 #ifndef PT_FLOWKEY_H
 #define PT_FLOWKEY_H
 
+#include "ends.h"
 #include "headers.h"
 #include "keytable.h"
 
@@ -25,31 +26,19 @@ typedef struct {
     uint16_t port[2];
     uint8_t version, protocol, kind, unused;
     uint32_t vlan;          /* node of the VLAN tree; 0: no tag */
-    uint32_t extra;
+    uint32_t extra;         /* of PT_KEY_PORTS: the call that a SIP message is of, a node of texts; 0: none */
 } pt_flow_key;
 
 typedef struct {
     uint64_t parent, vlan; /* one tag inside another; node 0 is no tag */
 } pt_vlan_node;
 
-static inline void pt_swap_ends(pt_flow_key *key)
-{
-    uint8_t address[16];
-    uint16_t port = key->port[0];
-    memcpy(address, key->address[0], 16);
-    memcpy(key->address[0], key->address[1], 16);
-    memcpy(key->address[1], address, 16);
-    key->port[0] = key->port[1];
-    key->port[1] = port;
-}
-
 /* Put the ends of a directed key in order. Returns the way that it went. */
 static inline int pt_order_ends(pt_flow_key *key)
 {
-    int order = memcmp(key->address[0], key->address[1], 16);
-    if (order < 0 || (order == 0 && key->port[0] <= key->port[1])) return 0;
-    pt_swap_ends(key);
-    return 1;
+    const int way = pt_ends_reversed(key->address, key->port);
+    if (way) pt_swap_ends(key->address, key->port);
+    return way;
 }
 
 static inline void pt_number_key(pt_flow_key *key, int kind, uint64_t number)
@@ -66,7 +55,7 @@ static inline int pt_vlan_stack(pt_keytable *vlans, const uint8_t *p, uint32_t c
     uint32_t at = linktype == 1 ? 12 : linktype == 113 ? 14 : linktype == 276 ? 0 : PT_NONE;
     uint32_t tag = linktype == 276 ? 20 : at + 2;
     *node = 0;
-    if (at == PT_NONE || (linktype == 1 && w->ethernet != 0)) return 0;
+    if (at == PT_NONE || (linktype == 1 && (w->ethernet != 0 || w->network == at + 2))) return 0;
     for (int tags = 0; tags < PT_MAX_SHIM; tags++) {
         pt_vlan_node key;
         uint16_t type;
@@ -84,15 +73,37 @@ static inline int pt_vlan_stack(pt_keytable *vlans, const uint8_t *p, uint32_t c
     return 0;
 }
 
+/* Whether a layer has addresses; *at: where the source's stands, the destination's being right behind it. */
+static inline int pt_has_addresses(uint32_t caplen, const pt_layer *l, uint32_t *at)
+{
+    *at = l->ip + (l->version == 6 ? 8 : 12);
+    if (!l->version || l->ip == PT_NONE || *at + (l->version == 6 ? 32 : 8) > caplen) return 0;
+    return l->status != PT_MALFORMED && (l->status != PT_BAD_LENGTH || l->transport != PT_NONE);
+}
+
+/* Addresses into a cleared key, the source becoming end `way`. IPv4 as 8 bytes: who reads them right away as 8 need not
+ * wait. */
+static inline void pt_put_addresses(pt_flow_key *key, const uint8_t *p, uint8_t version, int way)
+{
+    key->version = version;
+    if (version == 6) {
+        memcpy(key->address[way], p, 16);
+        memcpy(key->address[!way], p + 16, 16);
+    } else {
+        uint64_t source = 0, destination = 0;
+        memcpy(&source, p, 4);
+        memcpy(&destination, p + 4, 4);
+        memcpy(key->address[way], &source, 8);
+        memcpy(key->address[!way], &destination, 8);
+    }
+}
+
 /* Addresses of a layer, source first, into a cleared key. 0: there are none. */
 static inline int pt_key_addresses(const uint8_t *p, uint32_t caplen, const pt_layer *l, pt_flow_key *key)
 {
-    const uint32_t size = l->version == 6 ? 16 : 4, at = l->ip + (l->version == 6 ? 8 : 12);
-    if (!l->version || l->ip == PT_NONE || at + 2 * size > caplen || l->status == PT_MALFORMED) return 0;
-    if (l->status == PT_BAD_LENGTH && l->transport == PT_NONE) return 0;
-    memcpy(key->address[0], p + at, size);
-    memcpy(key->address[1], p + at + size, size);
-    key->version = l->version;
+    uint32_t at;
+    if (!pt_has_addresses(caplen, l, &at)) return 0;
+    pt_put_addresses(key, p + at, l->version, 0);
     return 1;
 }
 
@@ -100,6 +111,16 @@ static inline int pt_key_addresses(const uint8_t *p, uint32_t caplen, const pt_l
 static inline int pt_has_transport(const pt_layer *l, uint32_t caplen, uint32_t n)
 {
     return l->transport != PT_NONE && l->transport + n <= caplen && l->transport + n <= l->end;
+}
+
+/* Where the payload of UDP or TCP begins and ends in the packet. 0: there is none. */
+static inline int pt_payload(const uint8_t *p, uint32_t caplen, const pt_layer *l, uint32_t *start, uint32_t *end)
+{
+    *end = l->end < caplen ? l->end : caplen;
+    if (l->protocol == PT_TCP && pt_has_transport(l, caplen, 20)) *start = l->transport + (p[l->transport + 12] >> 4) * 4u;
+    else if (l->protocol == PT_UDP && pt_has_transport(l, caplen, 8)) *start = l->transport + 8;
+    else return 0;
+    return *start < *end;
 }
 
 /* ICMP messages with an identifier: RFC 792, RFC 4443, RFC 8335. Returns 0 none, 1 a query, 2 a reply. */
@@ -147,6 +168,37 @@ static inline void pt_key_transport(const uint8_t *p, uint32_t caplen, const pt_
         key->extra = pt_net32(t);
         key->kind = PT_KEY_SPI;
     }
+}
+
+/* Addresses and ports of a layer with ports into a cleared key, in order at once: nearly all packets are such, and a key
+ * that is swapped right after it was written is waited for. 0: another kind of packet. */
+static inline int pt_key_ports(const uint8_t *p, uint32_t caplen, const pt_layer *l, pt_flow_key *key, int *way)
+{
+    uint32_t at;
+    uint16_t from, to;
+    uint64_t source, destination;
+    if ((l->protocol != PT_TCP && l->protocol != PT_UDP) || !pt_has_transport(l, caplen, 4)) return 0;
+    if (!pt_has_addresses(caplen, l, &at)) return 0;
+    from = pt_net16(p + l->transport);
+    to = pt_net16(p + l->transport + 2);
+    if (l->version == 6) {
+        source = pt_net64(p + at);
+        destination = pt_net64(p + at + 16);
+        if (source == destination) {
+            source = pt_net64(p + at + 8);
+            destination = pt_net64(p + at + 24);
+        }
+    } else {
+        source = pt_net32(p + at);
+        destination = pt_net32(p + at + 4);
+    }
+    *way = source > destination || (source == destination && from > to);
+    pt_put_addresses(key, p + at, l->version, *way);
+    key->port[*way] = from;
+    key->port[!*way] = to;
+    key->protocol = l->protocol;
+    key->kind = PT_KEY_PORTS;
+    return 1;
 }
 
 /* The identification of a fragment's datagram. 0: it was not captured. */

@@ -7,15 +7,28 @@
 /* The root of the group that pt_relate() made. */
 static inline uint32_t pt_root(pt_split *s, uint32_t flow)
 {
-    while (pt_flow_at(s, flow)->parent != flow) {
-        pt_flow *f = pt_flow_at(s, flow);
-        f->parent = pt_flow_at(s, f->parent)->parent;
-        flow = f->parent;
+    while (flow < s->links && s->link[flow].parent != flow) {
+        s->link[flow].parent = s->link[s->link[flow].parent].parent;
+        flow = s->link[flow].parent;
     }
     return flow;
 }
 
-/* A flow was caused by another one: they share a file. Returns whether that is new. */
+/* Links for all flows that there are. 0: done, -1: no memory. */
+static inline int pt_more_links(pt_split *s)
+{
+    const uint32_t room = s->flows.n < PT_NONE / 2 ? s->flows.n * 2 : PT_NONE;
+    pt_link *link = realloc(s->link, room * sizeof *link);
+    if (!link) return -1;
+    s->link = link;
+    for (; s->links < room; s->links++) {
+        const pt_link none = {s->links, PT_NONE, 0};
+        link[s->links] = none;
+    }
+    return 0;
+}
+
+/* A flow was caused by another one: they share a file. 1: done, 0: they do already, or it has a cause; -1: no memory. */
 static inline int pt_relate(pt_split *s, uint32_t flow, uint32_t cause, int relation)
 {
     uint32_t a, b;
@@ -23,11 +36,12 @@ static inline int pt_relate(pt_split *s, uint32_t flow, uint32_t cause, int rela
     cause = pt_flow_resolved(s, cause);
     a = pt_root(s, flow);
     b = pt_root(s, cause);
-    if (a == b || pt_flow_at(s, flow)->cause != PT_NONE) return 0;
-    pt_flow_at(s, flow)->cause = cause;
-    pt_flow_at(s, flow)->relation = (uint8_t)relation;
-    if (a < b) pt_flow_at(s, b)->parent = a;
-    else pt_flow_at(s, a)->parent = b;
+    if (a == b || pt_link_of(s, flow).cause != PT_NONE) return 0;
+    if ((flow >= s->links || cause >= s->links) && pt_more_links(s)) return -1;
+    s->link[flow].cause = cause;
+    s->link[flow].relation = (uint8_t)relation;
+    if (a < b) s->link[b].parent = a;
+    else s->link[a].parent = b;
     return 1;
 }
 

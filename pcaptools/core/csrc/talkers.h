@@ -5,6 +5,7 @@
 #ifndef PT_TALKERS_H
 #define PT_TALKERS_H
 
+#include "ends.h"
 #include "headers.h"
 #include "stats.h"
 
@@ -190,16 +191,9 @@ static inline int pt_talkers_endpoints(pt_talkers *t, const pt_talk_key *both, c
 
 static inline int pt_talkers_conversation(pt_talkers *t, pt_talk_key *key, const pt_record *r, int timed)
 {
-    int order = memcmp(key->address[0], key->address[1], 16);
-    int way = order > 0 || (order == 0 && key->port[0] > key->port[1]);
+    const int way = pt_ends_reversed(key->address, key->port);
     if (way) {
-        uint8_t address[16];
-        uint16_t port = key->port[0];
-        memcpy(address, key->address[0], 16);
-        memcpy(key->address[0], key->address[1], 16);
-        memcpy(key->address[1], address, 16);
-        key->port[0] = key->port[1];
-        key->port[1] = port;
+        pt_swap_ends(key->address, key->port);
         key->flipped = 1;
     }
     return pt_talkers_count(t, key, way, r, timed);

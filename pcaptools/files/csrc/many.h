@@ -24,6 +24,7 @@ typedef struct {
     uint8_t failed;          /* whether one that was made here is not complete */
     off_t before;            /* bytes of a file before it got more */
     uint8_t *buffer;
+    pt_numbers numbers;
     pt_cursor cursor;
     pt_piece left;
 } pt_many;
@@ -56,7 +57,8 @@ static inline int pt_many_open(pt_many *m)
     if (m->fd < 0) return -1;
     m->created = !append;
     if (append && (m->before = lseek(m->fd, 0, SEEK_END)) < 0) return -1;
-    pt_cursor_begin(&m->cursor, m->parts->order, m->parts->first[group], m->parts->first[group + 1], append);
+    if (pt_numbers_begin(&m->numbers, &m->parts->heads)) return -1;
+    pt_cursor_begin(&m->cursor, &m->numbers, m->parts->order, m->parts->first[group], m->parts->first[group + 1], append);
     memset(&m->left, 0, sizeof m->left);
     return 0;
 }
