@@ -85,6 +85,8 @@ def test_the_command_line(tmp_path: pathlib.Path) -> None:
         (["--compat", "tcprewrite", "-i", "x"], "--outfile is missing"),
         (["--compat", "tcprewrite", "--no-such"], "unknown option"),
         (["--compat", "tcprewrite", "-i", "/dev/null", "-o", "x"], "not a capture"),
+        (["--compat", "tcprewrite", "-s1", "--fuzz-seed=1", "-i", "/dev/null", "-o", "x"], "--seed with --fuzz-seed"),
+        (["--compat", "tcprewrite", "--enet-vlan=add", "-i", "/dev/null", "-o", "x"], "needs --enet-vlan-tag"),
     ],
 )
 def test_refusals(argv: list[str], reason: str) -> None:
@@ -92,6 +94,32 @@ def test_refusals(argv: list[str], reason: str) -> None:
     assert result.returncode == 2
     assert reason in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def as_tcprewrite(packets: list[bytes], tmp_path: pathlib.Path, *argv: str) -> list[bytes]:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.write_bytes(captures.pcap(packets))
+    assert pcaprewrite.main(["--compat", "tcprewrite", "-i", str(source), "-o", str(out), *argv]) == 0
+    return [packet for _, packet in records(out.read_bytes())]
+
+
+@pytest.mark.parametrize(
+    "maps, port",
+    [("80:1,80:2", 2), ("79-81:5,80:6", 6), ("80:6,79-81:5", 5), ("79+80:5,443:6", 5), ("80:81,81:82", 81)],
+)
+def test_the_last_port_map_decides(maps: str, port: int, tmp_path: pathlib.Path) -> None:
+    """As tcprewrite 4.4.3 does; its ranges also map 0 to 0."""
+    [packet] = as_tcprewrite([captures.ether(captures.ipv4(captures.tcp(dport=80), 6))], tmp_path, "-r", maps)
+    assert packet[36:38] == struct.pack(">H", port)
+    [packet] = as_tcprewrite([captures.ether(captures.ipv4(captures.tcp(dport=0), 6))], tmp_path, "-r", "0:9,0-5:7")
+    assert packet[36:38] == b"\0\0"
+
+
+@pytest.mark.parametrize("argv", ["--dlt=linuxsll", "--dlt=null", "--dlt=radiotap", "--dlt=hdlc --hdlc-control=0"])
+def test_link_types_that_tcprewrite_cannot_write(argv: str, tmp_path: pathlib.Path) -> None:
+    frame = captures.ether(captures.ipv4(captures.tcp(), 6))
+    assert as_tcprewrite([frame], tmp_path, "--tos=7", *argv.split()) == [frame]
+    assert as_tcprewrite([frame], tmp_path, "--skip-soft-errors", *argv.split()) == []
 
 
 @pytest.mark.parametrize("cut", [0, 1, 13, 14, 18, 19, 33, 34, 37, 42, 53, 54])
@@ -109,8 +137,10 @@ def test_short_packets_do_no_harm(cut: int, tmp_path: pathlib.Path) -> None:
     ]
     source, out = tmp_path / "in", tmp_path / "out"
     source.write_bytes(captures.pcap([(1, 2, frame[:cut], len(frame)) for frame in frames] + frames))
-    options = "-s 5 -C --fixhdrlen -r 1-65535:7 --tcp-sequence 3 --ttl=-3 --tos 4 -E --mtu-trunc --fuzz-seed 9"
+    options = "-C --fixhdrlen -r 1-65535:7 --tcp-sequence 3 --ttl=-3 --tos 4 -E --mtu-trunc"
     for more in (
+        "-s 5",
+        "--fuzz-seed 9 --fuzz-factor 1 -N 0.0.0.0/0:1.0.0.0/8,[::]/0:[fd00::]/7",
         "-F pad",
         "-F trunc",
         "--enet-vlan add --enet-vlan-tag 7",
@@ -119,6 +149,7 @@ def test_short_packets_do_no_harm(cut: int, tmp_path: pathlib.Path) -> None:
         "--dlt user --user-dlink 1,2",
         "--dlt hdlc --hdlc-address 1 --hdlc-control 2",
         "--enet-mac-seed 4",
+        "--dlt linuxsll",
     ):
         argv = f"--compat tcprewrite -i {source} -o {out} {options} {more}"
         assert pcaprewrite.main(argv.split()) == 0

@@ -30,6 +30,8 @@ from captures import (
 
 from pcaptools.commands import pcaprewrite
 from pcaptools.core.batch import SUMS
+from pcaptools.core.pipeline import Account
+from pcaptools.engines.retime import Reorder
 
 
 class Rewriter:
@@ -244,6 +246,15 @@ def test_decap(packet: bytes, wanted: bytes, rewriter: Rewriter) -> None:
     assert rewriter.one(packet, "--decap") == wanted
 
 
+@pytest.mark.parametrize("out", ["enet", "linuxsll", "linuxsll2", "hdlc"])
+def test_decap_and_another_link_type(out: str, rewriter: Rewriter) -> None:
+    """The inner frame is what is converted, with its MAC addresses and tags."""
+    tagged = rewriter.one(TCP[:6] + b"\x02inner" + TCP[12:], "--vlan-push=7")
+    assert rewriter.one(vxlan(tagged), "--decap", "--dlt", out) == rewriter.one(tagged, "--dlt", out)
+    cut = rewriter.one(vxlan(tagged), "--decap", "--dlt", out, "-m44", "--mtu-trunc")
+    assert cut == rewriter.one(tagged, "--dlt", out, "-m44", "--mtu-trunc")
+
+
 def test_vlans(rewriter: Rewriter) -> None:
     tagged = rewriter.one(TCP, "--vlan-push=100.5,802.1ad:200.1.1")
     assert tagged[12:22] == bytes.fromhex("88a830c8 8100a064 0800")
@@ -361,6 +372,30 @@ def test_choosing(rewriter: Rewriter) -> None:
     assert [len(packet[3]) for packet in edited] == [51, 55, 51, 51, 51, 51]
 
 
+@pytest.mark.parametrize("most, early", [(1 << 20, False), (3000, True)])
+def test_a_window_that_memory_does_not_hold(most: int, early: bool) -> None:
+    said: list[str] = []
+    account = Account(said.append, said.append)
+    packets = [(100 + k % 2 * 50 + k // 40, 0, TCP, len(TCP)) for k in range(400)]
+    sorter = Reorder(account, 60 * 10**9, most)
+    out = []
+    for at in range(0, 400, 10):
+        for batch in captures.batches(captures.pcap(packets[at : at + 10])):
+            out += [record.time for made in sorter.feed(batch) for record in made.records()]
+    out += [record.time for made in sorter.finish() for record in made.records()]
+    assert len(out) == 400
+    assert (out != sorted(out)) == (sorter.late > 0) == (account.status == 1) == early
+    assert not early or "than memory" in said[-1]
+
+
+def test_more_packets_than_a_window_in_time_holds(rewriter: Rewriter, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = ether(ipv4(bytes(4), 253))
+    frames = [frame[:-4] + struct.pack(">I", k) for k in range(250_000)]
+    data = captures.pcap([*frames, frames[0], frames[-1]])
+    assert len(times(rewriter.bytes(data, "--dedup", "--dedup-window=1000000s"))) == 250_001
+    assert rewriter.status == 1 and "too long for memory" in capsys.readouterr().err
+
+
 def test_duplicates(rewriter: Rewriter) -> None:
     routed = bytearray(US[0][2])
     routed[22] -= 1
@@ -379,7 +414,49 @@ def test_report(rewriter: Rewriter, capsys: pytest.CaptureFixture[str]) -> None:
     assert rewriter.bytes(captures.pcap([TCP, TCP, UDP6]), *argv) == b""
     found = json.loads(capsys.readouterr().out)
     assert [rule.get("addresses", rule.get("ports")) for rule in found["rules"]] == [2, 0, 2]
+    assert [rule["packets"] for rule in found["rules"]] == [2, 0, 2]
+    assert found["addresses"] == {"seen": 1, "unmapped": 0, "not_mapped": []}
     assert found["edits"]["edited"] == 2 and found["checksums_before"]["header"]["right"] == 2
+
+
+def test_long_lists_of_rules(rewriter: Rewriter, tmp_path: pathlib.Path) -> None:
+    """The first that fits decides, however many there are."""
+    chance = random.Random(3)
+    nets = [f"{ipaddress.ip_address(chance.getrandbits(32))}/{chance.randint(6, 32)}" for _ in range(9000)]
+    options = tmp_path / "options"
+    options.write_text("ipmap " + ",".join(f"{net}:{k >> 8 & 255}.{k & 255}.0.0/32" for k, net in enumerate(nets)))
+    hosts = [chance.randbytes(4) for _ in range(60)]
+    edited = rewriter([ether(ipv4(b"", 253, source=host)) for host in hosts], "-q", "--load-opts", str(options))
+    known = [ipaddress.ip_network(net, strict=False) for net in nets]
+    for host, packet in zip(hosts, edited, strict=True):
+        number = next((k for k, net in enumerate(known) if ipaddress.ip_address(host) in net), None)
+        assert packet[26:30] == (host if number is None else bytes([number >> 8, number & 255, 0, 0]))
+
+
+def test_a_map_file_with_a_mistake_far_down(
+    rewriter: Rewriter, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "map.csv"
+    hosts = [f"{k >> 16}.{k >> 8 & 255}.{k & 255}" for k in range(300_000)]
+    lines = "".join(f"10.{host},11.{host}\n" for host in hosts)
+    path.write_text(lines)
+    assert rewriter.one(TCP, "--map", str(path))[26:34] == bytes([11, 0, 0, 1, 11, 0, 0, 2])
+    path.write_text(lines + "10.1.2.3;11.1.2.3\n")
+    assert rewriter.bytes(captures.pcap([TCP]), "--map", str(path)) == b"" and rewriter.status == 2
+    assert "line 300001 is not FROM,TO" in capsys.readouterr().err
+
+
+def test_report_names_what_is_not_mapped(rewriter: Rewriter, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--dry-run", "--report", "--ipmap", "10.0.0.1:1.1.1.1", "--ttl=9", "--anonymize-payload=zero"]
+    rewriter.bytes(captures.pcap([TCP, TCP, UDP6]), *argv)
+    lines = capsys.readouterr().out.splitlines()
+    assert "--ipmap 10.0.0.1/32 -> 1.1.1.1/32: 2 packets, 2 addresses" in lines
+    assert "--ttl 9: 3 packets" in lines
+    assert "addresses seen: 4, not mapped: 3 (10.0.0.2, 2001:db8::1, 2001:db8::2)" in lines
+    assert "header checksums before: 2 right, 0 wrong, 1 none, 0 fragment, 0 snapped, 0 malformed" in lines
+    rewriter.bytes(captures.pcap([TCP]), "--dry-run", "--json", "--anonymize=secret", "-e", "1.1.1.1:2.2.2.2")
+    out = capsys.readouterr().out
+    assert "secret" not in out and json.loads(out)["rules"][0]["option"] == "--endpoints"
 
 
 @pytest.mark.parametrize(
@@ -387,6 +464,8 @@ def test_report(rewriter: Rewriter, capsys: pytest.CaptureFixture[str]) -> None:
     [
         "--portmap 80",
         "--portmap :",
+        "--dns-map --ttl=3",
+        "--report-leaks",
         "--portmap 1-0:3",
         "--ttl=x",
         "--ttl=256",

@@ -155,8 +155,9 @@ def _as_tcprewrite(command: cli.Command) -> int:
         if args[option] is None:
             raise UsageError(f"{option} is missing")
     account = command.account()
+    transform = _valued(lambda: Compat(args, _cache(args), account))
     capture = open_capture(args["--infile"])
-    transform = _valued(lambda: Compat(args, _cache(args), account, nanoseconds=capture.format != "pcap"))
+    transform.nanoseconds = capture.format != "pcap"
     with Writer(Output(args["--outfile"])) as sink:
         pipeline.run(sound(capture, account), [transform], sink, account)
     return command.close(account)
@@ -190,10 +191,10 @@ def _edit(command: cli.Command) -> int:
     transforms += converter(wanted, first.format, len(paths) > 1, account)
     transforms += _comment(command, wanted or ("nspcap" if len(paths) > 1 else first.format))
     if args["--dry-run"]:
-        pipeline.run(batches(), transforms, lambda batch: None, account)
+        pipeline.run(command.watched(batches()), transforms, lambda batch: None, account)
     else:
         with Writer(Output(args["--write"] or args["--outfile"])) as sink:
-            pipeline.run(batches(), transforms, sink, account)
+            pipeline.run(command.watched(batches()), transforms, sink, account)
     if told:
         told.tell(command.say, account, verbose=command.verbose)
         if args["--report"] or args["--json"]:
@@ -216,7 +217,8 @@ def _transforms(command: cli.Command, account: Account) -> tuple[list[Transform]
 
     args = command.args
     given = _valued(lambda: edits.checked(args))
-    _warn(command, given)
+    for text in edits.warnings(given, verbose=command.verbose):
+        command.warn(text)
     table = _table(command)
     cache = _cache(args)
     transforms: list[Transform] = []
@@ -262,18 +264,6 @@ def _comment(command: cli.Command, form: str) -> list[Transform]:
     from pcaptools.engines.metadata import Metadata
 
     return [Metadata(comment=command.args["--comment"])]
-
-
-def _warn(command: cli.Command, given: dict[str, Any]) -> None:
-    from pcaptools.engines.edits import overlapping, rules_of
-    from pcaptools.engines.rewrite import narrowing
-
-    for option, rules in rules_of(given):
-        for rule in narrowing(rules):
-            command.warn(f"{option}: {rule}, which is narrower: different hosts become one")
-        if command.verbose:
-            for rule in overlapping(rules):
-                command.warn(f"{option}: {rule}")
 
 
 def _table(command: cli.Command) -> Table | None:

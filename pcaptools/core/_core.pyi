@@ -23,6 +23,8 @@ class NativeBatch:
         """Forget records and bytes."""
     def swap(self, other: NativeBatch) -> None:
         """Exchange all contents with another batch, without copying."""
+    def give_bytes(self, other: NativeBatch) -> None:
+        """Exchange buffers with another batch: it gets the bytes, without the records; this one is empty then."""
     def append(self, data: Buffer) -> None:
         """Add bytes behind `filled`, growing the buffer as needed."""
     def room(self) -> memoryview:
@@ -70,12 +72,13 @@ class NativeBatch:
     def sums(self, fix: bool) -> tuple[list[int], list[int]]:
         """Verify every checksum; with fix, recompute the wrong ones. Returns how many (IP header, transport)
         checksums were as `batch.SUMS` names them, before the fix."""
-    def to_pcap(self, nanoseconds: bool) -> int:
+    def to_pcap(self, nanoseconds: bool) -> tuple[int, int]:
         """Turn the records into classic pcap ones, in place, in host byte order; all other bytes go. Returns how many
-        timestamps lost digits or do not fit."""
-    def to_pcapng(self, out: NativeBatch, numbers: Sequence[int]) -> None:
+        timestamps lost digits, and how many were before 1970 or too late for 32 bits of seconds: these become the first
+        or the last moment that the format has."""
+    def to_pcapng(self, out: NativeBatch, numbers: Sequence[int]) -> int:
         """Append the records to `out` as enhanced packet blocks with ns timestamps; numbers[i] is the number of
-        interface i there."""
+        interface i there. Returns how many timestamps were before 1970: these become its first moment."""
 
 class Cutter:
     """Cuts a stream into whole records: the state of one capture being read.

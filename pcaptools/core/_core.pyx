@@ -38,9 +38,9 @@ cdef extern from "checksums.h" nogil:
     void pt_batch_sums(pt_batch *b, int fix, pt_sum_counts *counts)
 
 cdef extern from "convert.h" nogil:
-    uint64_t pt_to_pcap(pt_batch *b, int nanoseconds)
+    uint64_t pt_to_pcap(pt_batch *b, int nanoseconds, uint64_t *outside)
     size_t pt_pcapng_size(const pt_batch *b)
-    int pt_to_pcapng(const pt_batch *b, pt_batch *out, const uint32_t *interface)
+    int pt_to_pcapng(pt_batch *b, pt_batch *out, const uint32_t *interface, uint64_t *outside)
 
 cdef extern from "filter.h" nogil:
     ctypedef struct pt_instruction:
@@ -105,6 +105,14 @@ cdef class NativeBatch:
     def swap(self, NativeBatch other):
         self.c, other.c = other.c, self.c
         self.interfaces_owner, other.interfaces_owner = other.interfaces_owner, self.interfaces_owner
+
+    def give_bytes(self, NativeBatch other):
+        cdef uint8_t *bytes = other.c.bytes
+        cdef size_t capacity = other.c.capacity
+        other.c.bytes, other.c.capacity = self.c.bytes, self.c.capacity
+        other.c.used, other.c.filled, other.c.n, other.c.located = self.c.used, self.c.filled, 0, 0
+        self.c.bytes, self.c.capacity = bytes, capacity
+        self.clear()
 
     def append(self, data):
         cdef Py_buffer view
@@ -214,7 +222,6 @@ cdef class NativeBatch:
     def sums(self, bint fix):
         cdef pt_sum_counts counts
         memset(&counts, 0, sizeof(counts))
-        self.locate()
         with nogil:
             pt_batch_sums(&self.c, fix, &counts)
         return [counts.header[k] for k in range(PT_SUMS)], [counts.transport[k] for k in range(PT_SUMS)]
@@ -245,16 +252,17 @@ cdef class NativeBatch:
         return dropped
 
     def to_pcap(self, bint nanoseconds):
-        cdef uint64_t inexact
+        cdef uint64_t inexact, outside = 0
         with nogil:
-            inexact = pt_to_pcap(&self.c, nanoseconds)
-        return inexact
+            inexact = pt_to_pcap(&self.c, nanoseconds, &outside)
+        return inexact, outside
 
     def to_pcapng(self, NativeBatch out, numbers):
         cdef size_t k, n = len(numbers)
+        cdef uint64_t outside = 0
         cdef int verdict
         if not self.c.n:
-            return
+            return 0
         if n < self.c.interfaces.n:
             raise ValueError("an interface has no number")
         cdef uint32_t *interface = <uint32_t *>PyMem_Malloc(n * sizeof(uint32_t))
@@ -270,9 +278,10 @@ cdef class NativeBatch:
             out.c.interfaces = self.c.interfaces
             out.interfaces_owner = self.interfaces_owner
             with nogil:
-                verdict = pt_to_pcapng(&self.c, &out.c, interface)
+                verdict = pt_to_pcapng(&self.c, &out.c, interface, &outside)
             if verdict:
                 raise MemoryError("no memory for records")
+            return outside
         finally:
             PyMem_Free(interface)
 

@@ -96,24 +96,33 @@ class Job:
         dns: bool = False,
         fix_lengths: bool = False,
         leaks: bool = False,
+        note: bool = False,
         skip_soft: bool = False,
     ) -> None: ...
-    def apply(self, batch: NativeBatch, out: NativeBatch) -> bool:
-        """Edit in place. True: packets were cut, and what comes out is in `out`. Raises MemoryError."""
+    def apply(self, batch: NativeBatch, out: NativeBatch, fix: bool = False) -> bool:
+        """Edit in place; compute checksums anew where packets are marked so, and with `fix` all of them.
+
+        True: packets were cut, and what comes out is in `out` (empty before). Raises MemoryError.
+        """
+    sums: tuple[list[int], list[int]]
+    """What `fix` found so far: counts by batch.SUMS, of IP headers and of transport headers."""
     def address(self, data: bytes) -> bytes:
         """The new form of an IP address that stands outside of packets."""
     counts: dict[str, Any]
     leaked_addresses: tuple[int, int]
     """Addresses that were looked for in payloads, and those that found no room."""
-    def rule_counts(self) -> list[list[int]]:
-        """How often each rule fitted: source, destination, pseudo-NAT's two, both; IPv4's before IPv6's."""
-    port_counts: list[int]
+    addresses: tuple[list[bytes], list[bytes]] | None
+    """With `note`, the addresses that were seen, and those of them that nothing mapped; up to 49152 each."""
+    packets: list[int]
+    """Packets that each option changed, in the order of enum pt_counted (csrc/rewrite.h)."""
+    def rule_counts(self) -> list[list[tuple[int, int]]]:
+        """How often each rule fitted, as (addresses, packets): source, destination, pseudo-NAT's two, both; IPv4's
+        before IPv6's."""
+    port_counts: list[tuple[int, int]]
+    """The same of each port rule: (ports, packets)."""
 
 def resum(batch: NativeBatch) -> None:
     """Compute the checksums anew of the packets that edits marked so."""
-
-def spare(batch: NativeBatch) -> int:
-    """Packets marked for removal pass unedited instead; returns how many."""
 
 class Shape:
     """Edits that change lengths. fields: scalars of pt_shape (csrc/shape.h) by name, those left out being off."""
@@ -130,41 +139,6 @@ class Shape:
     def apply(self, batch: NativeBatch, out: NativeBatch) -> None:
         """Build the batch anew in `out`, which is empty. Raises MemoryError."""
     counts: dict[str, int]
-
-class Choice:
-    """Packets by number (ranges, from 1), time (ns, begin <= time < until) and every so many of them (0: all)."""
-
-    def __init__(self, ranges: Sequence[tuple[int, int]], begin: int, until: int, sample: int) -> None: ...
-    def drop_others(self, batch: NativeBatch) -> int:
-        """Mark the others for removal; returns how many."""
-
-class Duplicates:
-    """What was there within so many packets and ns before; 0: no such limit."""
-
-    def __init__(self, packets: int, time: int) -> None: ...
-    def drop(self, batch: NativeBatch) -> int:
-        """Mark duplicates for removal; returns how many. Raises MemoryError."""
-
-class Retime:
-    """Other times, in ns; scale: (numerator, denominator)."""
-
-    def __init__(
-        self,
-        *,
-        shift: int = 0,
-        scale: tuple[int, int] | None = None,
-        start: int | None = None,
-        monotonic: bool = False,
-        least_gap: int = 0,
-    ) -> None: ...
-    def apply(self, batch: NativeBatch) -> None: ...
-    counts: dict[str, int]
-
-def hold(batch: NativeBatch, held: NativeBatch, out: NativeBatch) -> None:
-    """Append the records of `batch` to `held`, and its other bytes to `out`. Raises MemoryError."""
-
-def release(held: NativeBatch, until: int, out: NativeBatch, rest: NativeBatch) -> None:
-    """Append the records of `held` up to a time to `out`, in order, the others to `rest`. Raises MemoryError."""
 
 def splice(batch: NativeBatch, at: int, size: int, data: bytes) -> None:
     """Replace bytes that belong to no record; records behind them move. Raises ValueError, MemoryError."""

@@ -13,15 +13,18 @@ cdef extern from "rewrite.h" nogil:
         uint32_t mask[4]
         uint32_t to[4]
         uint32_t keep[4]
-        uint64_t matched
+        uint64_t matched, packets
     ctypedef struct pt_map:
         pt_map_rule *rule
         uint32_t n
+    enum: PT_LONG_LIST
+    int pt_map_index(pt_map *map, uint32_t size)
+    void pt_map_drop_index(pt_map *map)
 
 cdef extern from "mangle.h" nogil:
     ctypedef struct pt_port_rule:
         uint16_t first, last, to
-        uint64_t matched
+        uint64_t matched, packets, packet
     uint32_t pt_tr_mixed(uint32_t seed, uint32_t *last)
     void pt_mac_mask(uint32_t seed, uint8_t *mask)
 
@@ -83,7 +86,14 @@ cdef int copy_map(pt_map *map, rules) except -1:
         memcpy(<char *>map.rule[k].to, field, size)
         field = keep
         memcpy(<char *>map.rule[k].keep, field, size)
+    if n >= PT_LONG_LIST and pt_map_index(map, size):
+        raise MemoryError()
     return 0
+
+
+cdef void free_map(pt_map *map) noexcept:
+    pt_map_drop_index(map)
+    PyMem_Free(map.rule)
 
 
 cdef void *copied(data) except? NULL:
@@ -110,7 +120,7 @@ cdef pt_port_rule *port_rules(rules) except? NULL:
         rule[<size_t>k].first = first
         rule[<size_t>k].last = last
         rule[<size_t>k].to = to
-        rule[<size_t>k].matched = 0
+        rule[<size_t>k].matched = rule[<size_t>k].packets = rule[<size_t>k].packet = 0
     return rule
 
 
@@ -171,8 +181,8 @@ cdef class Tcprewrite:
 
     def __dealloc__(self):
         for k in range(4):
-            PyMem_Free(self.c.map4[k].rule)
-            PyMem_Free(self.c.map6[k].rule)
+            free_map(&self.c.map4[k])
+            free_map(&self.c.map6[k])
         PyMem_Free(self.c.port)
         PyMem_Free(self.c.swap)
 
@@ -224,8 +234,19 @@ cdef extern from "edits.h" nogil:
     int pt_netmap_read(pt_netmap *t, const char *text, size_t size)
     void pt_netmap_free(pt_netmap *t)
     ctypedef struct pt_leaks:
+        uint8_t address[1][16]
+        uint8_t *size
         uint32_t n
         uint64_t full
+    enum: PT_LEAK_SLOTS, PT_COUNTED
+    ctypedef struct pt_payloads:
+        uint8_t mode
+        uint64_t key[2]
+        uint64_t unbalanced
+    ctypedef struct pt_dns:
+        uint64_t mapped, partial, names
+    ctypedef struct pt_tally:
+        uint64_t packets
     ctypedef struct pt_edits:
         pt_map v4[2]
         pt_map v6[2]
@@ -240,10 +261,15 @@ cdef extern from "edits.h" nogil:
         pt_anonymizer *anonymizer
         pt_port_rule *port
         pt_leaks *leaks
+        pt_leaks *met
+        pt_leaks *missed
+        pt_tally *tally
     ctypedef struct pt_job:
         pt_edits e
-        uint8_t which, addresses, ttl_mode, any_field, any_mac, mac_seeded, mac_keep, skip_l2_broadcast, fuzzing, payload
-        uint8_t dns, fix_lengths, relocate, any_cut, skip_soft
+        uint8_t which, addresses, ttl_mode, any_field, any_mac, mac_seeded, mac_keep, skip_l2_broadcast, fuzzing
+        uint8_t map_dns, fix_lengths, relocate, any_cut, skip_soft
+        pt_payloads payload
+        pt_dns dns
         uint16_t ttl
         int16_t tos, tclass
         int32_t flowlabel
@@ -252,10 +278,15 @@ cdef extern from "edits.h" nogil:
         uint8_t mac_mask[6]
         void *swap
         uint32_t swaps, fuzz_state, fuzz_factor
-        uint64_t payload_key[2]
         uint32_t *cut
-        uint64_t fuzzed, leaking, dns_mapped, relengthened, macs_changed, fields_changed, soft, soft_dropped, fuzz_dropped
-    void pt_edit_batch(pt_job *j, pt_batch *b, const uint8_t *s2c)
+        uint64_t fuzzed, leaking, relengthened, macs_changed, fields_changed, soft, soft_dropped, fuzz_dropped
+    enum: PT_SUMS
+    ctypedef struct pt_sum_counts:
+        uint64_t header[6]
+        uint64_t transport[6]
+    void pt_batch_sums(pt_batch *b, int fix, pt_sum_counts *counts)
+    void pt_edit_batch(pt_job *j, pt_batch *b)
+    void pt_edit_and_sum(pt_job *j, pt_batch *b, int fix, pt_sum_counts *counts)
     void pt_resum(pt_batch *b)
     int pt_cut_batch(const pt_batch *b, pt_batch *out, const uint32_t *cut)
     int pt_map_address(pt_edits *e, int side, int version, uint8_t *a, uint64_t *delta)
@@ -288,33 +319,9 @@ cdef extern from "shape.h" nogil:
         int32_t chop[2]
         uint32_t chop_at[2]
         uint64_t shaped, cut, padded
+        uint8_t *scratch
         uint64_t dropped[3]
     int pt_shape_batch(pt_shape *s, const pt_batch *b, pt_batch *out, const uint8_t *s2c)
-
-cdef extern from "choose.h" nogil:
-    ctypedef struct pt_number_range:
-        uint64_t first, last
-    ctypedef struct pt_choice:
-        pt_number_range *range
-        uint32_t ranges, sample
-        int64_t begin "from"
-        int64_t until
-    uint64_t pt_choose(pt_choice *c, pt_batch *b)
-    uint64_t pt_spare(pt_batch *b)
-    ctypedef struct pt_dedup:
-        void *seen
-        uint64_t packets, duplicates
-        int64_t time
-    int pt_drop_duplicates(pt_dedup *d, pt_batch *b)
-
-cdef extern from "retime.h" nogil:
-    ctypedef struct pt_retime:
-        int64_t shift, start, least_gap
-        uint64_t up, down, changed, inexact, raised
-        uint8_t anchored, monotonic
-    void pt_retime_batch(pt_retime *t, pt_batch *b)
-    int pt_hold(const pt_batch *b, pt_batch *held, pt_batch *out)
-    int pt_release(const pt_batch *held, int64_t until, pt_batch *out, pt_batch *rest)
 
 cdef extern from "records.h" nogil:
     pt_interface *pt_add_interface(pt_interfaces *all)
@@ -426,6 +433,7 @@ cdef int set_macs(uint8_t[2][2][6] mac, uint8_t[2][2] set_mac, macs) except -1:
 
 cdef class Job:
     cdef pt_job c
+    cdef pt_sum_counts found
     cdef object keep
     cdef uint32_t cut_room
     cdef bint may_cut
@@ -433,9 +441,10 @@ cdef class Job:
     def __cinit__(self, *, maps, pnat, both, table=None, seed=None, anonymizer=None, skip_broadcast=False, which=0,
                   ttl=(0, 0), tos=-1, tclass=-1, flowlabel=-1, ports=(), sequence=0, macs=((None, None), (None, None)),
                   swaps=(), mac_mask=None, mac_keep=0, skip_l2_broadcast=False, fuzz=None, fuzz_factor=8, payload=0,
-                  payload_key=b"", dns=False, fix_lengths=False, leaks=False, skip_soft=False):
+                  payload_key=b"", dns=False, fix_lengths=False, leaks=False, note=False, skip_soft=False):
         cdef const unsigned char *field
         memset(&self.c, 0, sizeof(pt_job))
+        memset(&self.found, 0, sizeof(pt_sum_counts))
         self.keep = (table, anonymizer)
         for side in range(2):
             copy_map(&self.c.e.v4[side], maps[side][0])
@@ -455,6 +464,9 @@ cdef class Job:
         self.c.addresses = bool(self.c.e.more or any(map(any, maps)))
         if leaks:
             self.c.e.leaks = <pt_leaks *>zeroed(1, sizeof(pt_leaks))
+        if note:
+            self.c.e.met = <pt_leaks *>zeroed(1, sizeof(pt_leaks))
+            self.c.e.missed = <pt_leaks *>zeroed(1, sizeof(pt_leaks))
         self.c.which = which
         self.c.ttl_mode, self.c.ttl = ttl
         self.c.tos, self.c.tclass, self.c.flowlabel = tos, tclass, flowlabel
@@ -481,52 +493,66 @@ cdef class Job:
         self.c.fuzzing = fuzz is not None
         self.c.fuzz_state = fuzz or 0
         self.c.fuzz_factor = fuzz_factor
-        self.c.payload = payload
+        self.c.payload.mode = payload
         if payload_key:
             field = payload_key
-            memcpy(self.c.payload_key, field, 16)
-        self.c.dns = dns
+            memcpy(self.c.payload.key, field, 16)
+        self.c.map_dns = dns
         self.c.skip_soft = skip_soft
         self.c.fix_lengths = fix_lengths
         self.may_cut = fuzz is not None or payload == 3
 
     def __dealloc__(self):
         for side in range(2):
-            PyMem_Free(self.c.e.v4[side].rule)
-            PyMem_Free(self.c.e.v6[side].rule)
-            PyMem_Free(self.c.e.pnat4[side].rule)
-            PyMem_Free(self.c.e.pnat6[side].rule)
-        PyMem_Free(self.c.e.both4.rule)
-        PyMem_Free(self.c.e.both6.rule)
+            free_map(&self.c.e.v4[side])
+            free_map(&self.c.e.v6[side])
+            free_map(&self.c.e.pnat4[side])
+            free_map(&self.c.e.pnat6[side])
+        free_map(&self.c.e.both4)
+        free_map(&self.c.e.both6)
         PyMem_Free(self.c.e.port)
         PyMem_Free(self.c.swap)
         c_free(self.c.e.leaks)
+        c_free(self.c.e.met)
+        c_free(self.c.e.missed)
         c_free(self.c.cut)
 
-    def apply(self, NativeBatch batch, NativeBatch out):
-        """Edit in place; True when packets were also cut: then what comes out is in `out`."""
-        cdef int verdict
-        if self.may_cut and self.cut_room < batch.c.n:
+    def apply(self, NativeBatch batch, NativeBatch out, bint fix=False):
+        if self.may_cut:
+            return self.apply_and_cut(batch, out, fix)
+        self.c.relocate = 0
+        with nogil:
+            pt_edit_and_sum(&self.c, &batch.c, fix, &self.found)
+        if self.c.relocate:
+            batch.c.located = 0
+        return False
+
+    cdef bint apply_and_cut(self, NativeBatch batch, NativeBatch out, bint fix) except -1:
+        cdef int verdict = 0
+        cdef pt_batch *b = &batch.c
+        if self.cut_room < batch.c.n:
             c_free(self.c.cut)
             self.c.cut = NULL
             self.cut_room = 0
             self.c.cut = <uint32_t *>zeroed(batch.c.n, sizeof(uint32_t))
             self.cut_room = batch.c.n
         self.c.relocate = self.c.any_cut = 0
-        batch.locate()
-        with nogil:
-            pt_edit_batch(&self.c, &batch.c, NULL)
-        if self.c.relocate:
-            batch.c.located = 0
-        if not self.c.any_cut:
-            return False
         out.c.interfaces = batch.c.interfaces
         out.interfaces_owner = batch.interfaces_owner
         with nogil:
-            verdict = pt_cut_batch(&batch.c, &out.c, self.c.cut)
+            pt_edit_batch(&self.c, b)
+            if self.c.relocate:
+                b.located = 0
+            if self.c.any_cut:
+                b = &out.c
+                verdict = pt_cut_batch(&batch.c, b, self.c.cut)
+            if not verdict:
+                pt_resum(b)
+                if fix:
+                    pt_batch_sums(b, 1, &self.found)
         if verdict:
             raise MemoryError("no memory for records")
-        return True
+        return self.c.any_cut
 
     def address(self, data):
         """The new form of an address that stands outside of packets."""
@@ -548,7 +574,13 @@ cdef class Job:
                 "seen": self.c.e.seen, "unmapped": self.c.e.unmapped, "ports": self.c.e.ports_matched,
                 "fields": self.c.fields_changed, "macs": self.c.macs_changed, "fuzzed": self.c.fuzzed,
                 "leaking": self.c.leaking, "soft_errors": self.c.soft, "soft_dropped": self.c.soft_dropped,
-                "fuzz_dropped": self.c.fuzz_dropped, "dns": self.c.dns_mapped, "relengthened": self.c.relengthened}
+                "fuzz_dropped": self.c.fuzz_dropped, "dns": self.c.dns.mapped, "dns_partial": self.c.dns.partial,
+                "dns_names": self.c.dns.names, "unbalanced": self.c.payload.unbalanced,
+                "relengthened": self.c.relengthened}
+
+    @property
+    def sums(self):
+        return [self.found.header[k] for k in range(PT_SUMS)], [self.found.transport[k] for k in range(PT_SUMS)]
 
     @property
     def leaked_addresses(self):
@@ -556,8 +588,20 @@ cdef class Job:
             return 0, 0
         return self.c.e.leaks.n, self.c.e.leaks.full
 
+    @property
+    def addresses(self):
+        """Distinct addresses seen, and those of them that nothing mapped; None: not noted."""
+        if self.c.e.met == NULL:
+            return None
+        return address_set(self.c.e.met), address_set(self.c.e.missed)
+
+    @property
+    def packets(self):
+        """Packets that an option changed, in the order of enum pt_counted."""
+        return [self.c.e.tally[k].packets for k in range(PT_COUNTED)]
+
     def rule_counts(self):
-        """How often each rule fitted: source, destination, pseudo-NAT's two, both sides; each IPv4's, then IPv6's."""
+        """How often each rule fitted, as (addresses, packets): source, destination, pseudo-NAT's two, both sides; each IPv4's, then IPv6's."""
         found = []
         for pair in range(2):
             for side in range(2):
@@ -568,21 +612,20 @@ cdef class Job:
 
     @property
     def port_counts(self):
-        return [self.c.e.port[k].matched for k in range(self.c.e.ports)]
+        return [(self.c.e.port[k].matched, self.c.e.port[k].packets) for k in range(self.c.e.ports)]
 
 
 cdef list map_counts(const pt_map *map):
-    return [map.rule[k].matched for k in range(map.n)]
+    return [(map.rule[k].matched, map.rule[k].packets) for k in range(map.n)]
+
+
+cdef list address_set(const pt_leaks *found):
+    return [(<const char *>found.address[k])[:found.size[k]] for k in range(PT_LEAK_SLOTS) if found.size[k]]
 
 
 def resum(NativeBatch batch):
-    batch.locate()
     with nogil:
         pt_resum(&batch.c)
-
-
-def spare(NativeBatch batch):
-    return pt_spare(&batch.c)
 
 
 cdef class Shape:
@@ -626,6 +669,7 @@ cdef class Shape:
 
     def __dealloc__(self):
         c_free(self.c.translate)
+        c_free(self.c.scratch)
         pt_free_interfaces(&self.interfaces)
 
     def apply(self, NativeBatch batch, NativeBatch out):
@@ -655,96 +699,6 @@ cdef class Shape:
     def counts(self):
         return {"shaped": self.c.shaped, "cut": self.c.cut, "padded": self.c.padded, "unconvertible": self.c.dropped[1],
                 "deleted": self.c.dropped[2]}
-
-
-cdef class Choice:
-    cdef pt_choice c
-
-    def __cinit__(self, ranges, begin, until, sample):
-        memset(&self.c, 0, sizeof(pt_choice))
-        if ranges:
-            self.c.range = <pt_number_range *>zeroed(len(ranges), sizeof(pt_number_range))
-            self.c.ranges = len(ranges)
-            for k, (first, last) in enumerate(ranges):
-                self.c.range[<int>k].first = first
-                self.c.range[<int>k].last = last
-        self.c.begin, self.c.until, self.c.sample = begin, until, sample
-
-    def __dealloc__(self):
-        c_free(self.c.range)
-
-    def drop_others(self, NativeBatch batch):
-        return pt_choose(&self.c, &batch.c)
-
-
-cdef class Duplicates:
-    cdef pt_dedup c
-
-    def __cinit__(self, packets, time):
-        memset(&self.c, 0, sizeof(pt_dedup))
-        self.c.packets, self.c.time = packets, time
-
-    def __dealloc__(self):
-        c_free(self.c.seen)
-
-    def drop(self, NativeBatch batch):
-        cdef uint64_t before = self.c.duplicates
-        cdef int verdict
-        batch.locate()
-        with nogil:
-            verdict = pt_drop_duplicates(&self.c, &batch.c)
-        if verdict:
-            raise MemoryError("no memory for the window of duplicates")
-        return self.c.duplicates - before
-
-
-cdef class Retime:
-    cdef pt_retime c
-
-    def __cinit__(self, *, shift=0, scale=None, start=None, monotonic=False, least_gap=0):
-        memset(&self.c, 0, sizeof(pt_retime))
-        self.c.shift = shift
-        if scale is not None:
-            self.c.up, self.c.down = scale
-        if start is not None:
-            self.c.anchored, self.c.start = 1, start
-        self.c.monotonic = monotonic
-        self.c.least_gap = least_gap
-
-    def apply(self, NativeBatch batch):
-        with nogil:
-            pt_retime_batch(&self.c, &batch.c)
-
-    @property
-    def counts(self):
-        return {"retimed": self.c.changed, "inexact": self.c.inexact, "raised": self.c.raised}
-
-
-cdef int same_kind(NativeBatch batch, NativeBatch other) except -1:
-    other.c.format, other.c.swapped, other.c.nanoseconds = batch.c.format, batch.c.swapped, batch.c.nanoseconds
-    other.c.header, other.c.swapped_lengths, other.c.located = batch.c.header, batch.c.swapped_lengths, 0
-    other.c.interfaces = batch.c.interfaces
-    other.interfaces_owner = batch.interfaces_owner
-    return 0
-
-
-def hold(NativeBatch batch, NativeBatch held, NativeBatch out):
-    """Append the records of batch to held, and all its other bytes to out."""
-    same_kind(batch, held)
-    same_kind(batch, out)
-    if pt_hold(&batch.c, &held.c, &out.c):
-        raise MemoryError("no memory for records")
-
-
-def release(NativeBatch held, int64_t until, NativeBatch out, NativeBatch rest):
-    """Move the records of held up to a time into out, in order; the others into rest (empty)."""
-    cdef int verdict
-    same_kind(held, out)
-    same_kind(held, rest)
-    with nogil:
-        verdict = pt_release(&held.c, until, &out.c, &rest.c)
-    if verdict:
-        raise MemoryError("no memory for records")
 
 
 def splice(NativeBatch batch, size_t at, size_t size, data):

@@ -23,6 +23,9 @@ from pcaptools.core._core import NativeBatch
 DEFAULT_CAPACITY = 1 << 20
 """Bytes of a batch's buffer; a larger record makes it grow."""
 
+READ_CAPACITY = 1 << 19
+"""Bytes for batches that are read, edited and written in turn: the work finds them in a core's second-level cache."""
+
 Record = namedtuple("Record", "time start end data caplen wirelen interface flags reason")
 """One record of a batch: time in ns since the epoch, offsets and lengths in bytes, interface as the reader counts."""
 

@@ -40,6 +40,7 @@ _FLAG: dict[str, list[str]] = {
     "--loop-infinite": ["--loop=0"],
     "--time-scale-enabled": [],
     "--wait-disable": ["--topspeed"],
+    "--xdp": ["--backend=xdp"],
 }
 
 _SHORT = {"-T": "--timer"}
@@ -57,6 +58,25 @@ def translated(argv: list[str]) -> list[str]:
     """The same arguments in pcapreplay's names; what is not known here stays as it is."""
     words = iter(argv)
     return [word for group in iter(lambda: _next(words), None) for word in group]
+
+
+def preset(text: str, usage: str, argv: list[str]) -> list[str]:
+    """The options in the text of a --load-opts file, section [TCPREPLAY], that the translated arguments do not give.
+
+    usage: the usage text, which names what there is. Raises ValueError for what there is not.
+    """
+    from pcaptools.engines.options import parse_presets, spelled
+
+    lines = parse_presets(text, ("TCPREPLAY", "PCAPREPLAY"))
+    words = translated([_as_word(*line) for line in lines])
+    known = [(word.lstrip("-").partition("=")[0], word.partition("=")[2] or None) for word in words]
+    return spelled(known, usage, argv)
+
+
+def _as_word(name: str, value: str | None) -> str:
+    if len(name) == 1:
+        return f"-{name}" if value is None else f"-{name}{value}"
+    return f"--{name}" if value is None else f"--{name}={value}"
 
 
 def _next(words: Iterator[str]) -> list[str] | None:

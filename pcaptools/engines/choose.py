@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pcaptools.core import _edits
+from pcaptools.core import _choose
 from pcaptools.core.batch import Batch
 from pcaptools.core.pipeline import Account, Transform
 from pcaptools.core.times import parse_span
+
+MOST_PACKETS = 1_000_000
+"""That a window for duplicates may have; each takes about 100 bytes while the window grows."""
 
 ALWAYS = (-(1 << 63), (1 << 63) - 1)
 """ns."""
@@ -34,8 +37,8 @@ def parse_window(text: str) -> tuple[int, int]:
     """`1000` packets, or `0.5s` seconds, as (packets, ns), the other one 0. Raises ValueError."""
     if text.endswith("s") or "." in text:
         return 0, parse_span(text.removesuffix("s"))
-    if not text.isdigit() or not text.isascii() or not 0 < int(text) < 1 << 32:
-        raise ValueError(f"'{text}' is neither a number of packets nor a time such as 0.5s")
+    if not text.isdigit() or not text.isascii() or not 0 < int(text) <= MOST_PACKETS:
+        raise ValueError(f"'{text}' is neither a number of packets up to {MOST_PACKETS} nor a time such as 0.5s")
     return int(text), 0
 
 
@@ -51,7 +54,7 @@ class Choose(Transform):
         sample: int = 0,
     ) -> None:
         self._account = account
-        self._native = _edits.Choice(numbers, *period, sample)
+        self._native = _choose.Choice(numbers, *period, sample)
 
     def feed(self, batch: Batch) -> Iterable[Batch]:
         dropped = self._native.drop_others(batch)
@@ -67,7 +70,12 @@ class Deduplicate(Transform):
 
     def __init__(self, account: Account | None, window: tuple[int, int]) -> None:
         self._account = account
-        self._native = _edits.Duplicates(*window)
+        self._native = _choose.Duplicates(*window)
+
+    @property
+    def forgotten(self) -> int:
+        """Packets of a window in time that were not compared with: there were too many."""
+        return self._native.forgotten
 
     def feed(self, batch: Batch) -> Iterable[Batch]:
         dropped = self._native.drop(batch)
@@ -77,6 +85,13 @@ class Deduplicate(Transform):
             batch.compact()
         yield batch
 
+    def finish(self) -> Iterable[Batch]:
+        if self.forgotten and self._account:
+            self._account.problem(
+                f"--dedup-window: too long for memory: {self.forgotten} packets left it early, not compared with"
+            )
+        return ()
+
 
 class Spare(Transform):
     """What the choosers before it marked passes unedited instead of being left out."""
@@ -85,5 +100,5 @@ class Spare(Transform):
         self.spared = 0
 
     def feed(self, batch: Batch) -> Iterable[Batch]:
-        self.spared += _edits.spare(batch)
+        self.spared += _choose.spare(batch)
         yield batch

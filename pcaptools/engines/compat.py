@@ -67,14 +67,40 @@ Options:
 """
 
 
-class Compat(Transform):
-    """A capture through tcprewrite's edits, as a classic pcap."""
+_LINKTYPES = {**options.OUTPUT_LINKTYPES, "ieee80211": 105, "radiotap": 127, "jnpr_eth": 178}
+_MORE = {"--dlt": options.one_of(_LINKTYPES)}
 
-    def __init__(self, args: dict[str, Any], cache: bytes | None, account: Account, *, nanoseconds: bool) -> None:
-        self._given = given = options.parsed(args)
+_CONFLICTS = (
+    ("--seed", "--fuzz-seed"),
+    ("--pnat", "--srcipmap"),
+    ("--enet-mac-seed", "--enet-smac"),
+    ("--enet-mac-seed", "--enet-dmac"),
+    ("--enet-mac-seed", "--enet-subsmac"),
+)
+
+
+def _given(args: dict[str, Any]) -> dict[str, Any]:
+    """The values of the options; ValueError where tcprewrite refuses them."""
+    given = options.parsed(args, _MORE)
+    for first, second in _CONFLICTS:
+        if first in given and second in given:
+            raise ValueError(f"tcprewrite does not take {first} with {second}")
+    if given.get("--enet-vlan") == options.VLAN_MODES["add"] and "--enet-vlan-tag" not in given:
+        raise ValueError("--enet-vlan=add needs --enet-vlan-tag")
+    if given.get("--dlt") != _LINKTYPES["user"]:
+        given.pop("--user-dlink", None)
+        given.pop("--user-dlt", None)
+    return given
+
+
+class Compat(Transform):
+    """A capture through tcprewrite's edits, as a classic pcap; nanoseconds: of that resolution."""
+
+    def __init__(self, args: dict[str, Any], cache: bytes | None, account: Account) -> None:
+        self._given = given = _given(args)
         self._args = args
         self._account = account
-        self._nanoseconds = nanoseconds
+        self.nanoseconds = False
         self._cache = cache
         self._native: Tcprewrite | None = None
         self._out = Batch()
@@ -90,7 +116,7 @@ class Compat(Transform):
         out = given.get("--dlt")
         if out is None:
             out = linktype
-        if out == -1 or given.get("--user-dlink"):
+        if out == _LINKTYPES["user"]:
             out = given.get("--user-dlt", linktype)
         fields: dict[str, Any] = {
             "in_type": linktype,
@@ -143,10 +169,10 @@ class Compat(Transform):
             if not batch.linktypes:
                 return
             self._native = self._start(batch.linktypes[0])
-            magic = 0xA1B23C4D if self._nanoseconds else 0xA1B2C3D4
+            magic = 0xA1B23C4D if self.nanoseconds else 0xA1B2C3D4
             out.append(struct.pack("=IHHiIII", magic, 2, 4, 0, 0, 65535, self._native.out_type))
             out.skip(24)
-        self._native.edit(batch, out, self._nanoseconds)
+        self._native.edit(batch, out, self.nanoseconds)
         yield out
 
     def finish(self) -> Iterable[Batch]:

@@ -49,7 +49,7 @@ class ToPcap(Transform):
         self._linktype: int | None = None
         self._fallback: int | None = None  # of a capture without packets
         self._others: dict[int, int] = {}
-        self._inexact = 0
+        self._inexact = self._outside = 0
 
     def feed(self, batch: Batch) -> Iterable[Batch]:
         linktypes = batch.linktypes
@@ -63,7 +63,9 @@ class ToPcap(Transform):
         if any(linktype != self._linktype for linktype in linktypes):
             self._count_others(batch)
             batch.drop_other_linktypes(self._linktype)
-        self._inexact += batch.to_pcap(self._nanoseconds)
+        inexact, outside = batch.to_pcap(self._nanoseconds)
+        self._inexact += inexact
+        self._outside += outside
         yield batch
 
     def finish(self) -> Iterable[Batch]:
@@ -71,6 +73,7 @@ class ToPcap(Transform):
             yield self._header(self._fallback)
         if self._inexact:
             self._account.notice(f"{self._inexact} timestamps lost digits: --format nspcap or pcapng keeps them")
+        _say_outside(self._outside, "1970 to 2106", self._account)
         for linktype, packets in self._others.items():
             self._account.fail(f"of {link.name(linktype)}", packets)
             assert self._linktype is not None
@@ -89,10 +92,17 @@ class ToPcap(Transform):
                 self._others[linktype] = self._others.get(linktype, 0) + 1
 
 
+def _say_outside(packets: int, years: str, account: Account) -> None:
+    if packets:
+        account.problem(f"{packets} packets have a time that the output cannot hold, which is for {years}: moved there")
+
+
 class ToPcapng(Transform):
     """Whatever comes as one pcapng section with one interface per distinct link type, in order of appearance."""
 
-    def __init__(self) -> None:
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._outside = 0
         self._numbers: dict[int, int] = {}
         self._out = Batch()
         self._started = False
@@ -109,9 +119,13 @@ class ToPcapng(Transform):
                 self._numbers[linktype] = len(self._numbers)
                 out.append(interface_block(linktype))
         out.skip(out.filled)
-        batch.to_pcapng(out, [self._numbers[linktype] for linktype in linktypes])
+        self._outside += batch.to_pcapng(out, [self._numbers[linktype] for linktype in linktypes])
         if out.used:
             yield out
+
+    def finish(self) -> Iterable[Batch]:
+        _say_outside(self._outside, "1970 and later", self._account)
+        return ()
 
 
 def converter(wanted: str | None, found: str, several: bool, account: Account) -> list[Transform]:
@@ -125,5 +139,5 @@ def converter(wanted: str | None, found: str, several: bool, account: Account) -
     if wanted == found and not several:
         return []
     if wanted == "pcapng":
-        return [ToPcapng()]
+        return [ToPcapng(account)]
     return [ToPcap(account, nanoseconds=wanted == "nspcap")]

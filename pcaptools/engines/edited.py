@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 from pcaptools.core._edits import Job
@@ -41,7 +42,7 @@ class Edited:
             addresses, lost = self._job.leaked_addresses
             say(
                 f"payload of {counts['leaking']} packets holds one of {addresses} changed addresses"
-                + (f"; {lost} more addresses were not looked for" if lost else "")
+                + ("; further ones were not looked for" if lost else "")
             )
         if verbose:
             self._details(say, counts)
@@ -51,6 +52,18 @@ class Edited:
             account.problem(f"addresses of {counts['malformed']} packets not mapped: no IP header can look like theirs")
         if counts.get("no_ethernet"):
             account.problem(f"MAC addresses of {counts['no_ethernet']} packets not set: they have no Ethernet header")
+        if counts.get("dns_partial"):
+            account.problem(
+                f"--dns-map: {counts['dns_partial']} packets hold parts of DNS messages, which stayed as they are"
+            )
+        if counts.get("dns_names"):
+            account.problem(
+                f"--dns-map: {counts['dns_names']} reverse names not mapped: the new ones have another length"
+            )
+        if counts.get("unbalanced"):
+            account.problem(
+                f"checksums of {counts['unbalanced']} datagrams in fragments did not follow their new payload"
+            )
         sums = self._rewrite.sums if self._rewrite else None
         malformed = sums["header"]["malformed"] + sums["transport"]["malformed"] if sums else 0
         if malformed:
@@ -84,10 +97,11 @@ class Edited:
             }
         }
         if self._job:
+            found["rules"] = self._rules()
+            found["addresses"] = self._addresses()
             found["edits"] = {
                 name: list(value) if isinstance(value, tuple) else value for name, value in self._job.counts.items()
             }
-            found["rules"] = self._rules()
         if self._shape:
             found["shape"] = self._shape.counts
         if self._watch:
@@ -97,6 +111,13 @@ class Edited:
                 "transport": dict(zip(names, self._watch.transport, strict=True)),
             }
         return found
+
+    def _addresses(self) -> dict[str, Any]:
+        """How many different addresses there were, and which ones nothing mapped."""
+        assert self._job and self._job.addresses
+        seen, unmapped = self._job.addresses
+        texts = [str(ip_address(address)) for address in sorted(unmapped, key=lambda data: (len(data), data))]
+        return {"seen": len(seen), "unmapped": len(unmapped), "not_mapped": texts}
 
     def _rules(self) -> list[dict[str, Any]]:
         assert self._job
@@ -111,11 +132,17 @@ class Edited:
                 chosen = slots[option]
             in_order = sorted(rules, key=lambda rule: rule.source.version)
             for number, rule in enumerate(in_order):
-                matched = sum(hits[slot][number] for slot in chosen)
-                found.append({"option": option, "rule": f"{rule.source} -> {rule.target}", "addresses": matched})
-        for rule, matched in zip(self._given.get("--portmap", []), self._job.port_counts, strict=True):
-            ports = str(rule.first) if rule.first == rule.last else f"{rule.first}-{rule.last}"
-            found.append({"option": "--portmap", "rule": f"{ports} -> {rule.to}", "ports": matched})
+                addresses, packets = (sum(hits[slot][number][k] for slot in chosen) for k in (0, 1))
+                found.append(_rule(option, f"{rule.source} -> {rule.target}", packets, addresses=addresses))
+        for slot, rules in zip((2, 3), self._given.get("--endpoints", ()), strict=False):
+            [(addresses, packets)] = hits[slot]
+            found.append(_rule("--endpoints", f"{rules[0].source} -> {rules[0].target}", packets, addresses=addresses))
+        for rule, (ports, packets) in zip(self._given.get("--portmap", []), self._job.port_counts, strict=True):
+            source = str(rule.first) if rule.first == rule.last else f"{rule.first}-{rule.last}"
+            found.append(_rule("--portmap", f"{source} -> {rule.to}", packets, ports=ports))
+        for option, packets in zip(COUNTED, self._job.packets, strict=True):
+            if self._args[option] is not None:
+                found.append(_rule(option, "" if option in SECRET else self._args[option], packets))
         return found
 
     def report(self, account: Account, *, json: bool) -> str:
@@ -127,11 +154,37 @@ class Edited:
             return encoder.dumps(facts)
         lines = [str(account)]
         for rule in facts.get("rules", []):
-            lines.append(f"{rule['option']} {rule['rule']}: {rule.get('addresses', rule.get('ports'))} matched")
+            told = ", ".join(f"{rule[name]} {name}" for name in ("packets", "addresses", "ports") if name in rule)
+            lines.append(f"{rule['option']} {rule['rule']}".rstrip() + f": {told}")
+        addresses = facts.get("addresses")
+        if addresses and addresses["seen"]:
+            named = ", ".join(addresses["not_mapped"][:SHOWN]) + (", ..." if addresses["unmapped"] > SHOWN else "")
+            lines.append(
+                f"addresses seen: {addresses['seen']}, not mapped: {addresses['unmapped']}"
+                + (f" ({named})" if named else "")
+            )
         for part in ("edits", "shape"):
-            lines += [f"{name.replace('_', ' ')}: {value}" for name, value in facts.get(part, {}).items()]
+            happened = {name: n for name, n in facts.get(part, {}).items() if n and name not in TOLD}
+            lines += [f"{name.replace('_', ' ')}: {n}" for name, n in happened.items()]
         for kind, counts in facts.get("checksums_before", {}).items():
             lines.append(
                 f"{kind} checksums before: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items())
             )
         return "\n".join(lines)
+
+
+COUNTED = ("--map", "--seed", "--anonymize", "--ttl", "--tos", "--tclass", "--flowlabel", "--tcp-sequence")
+"""In the order of enum pt_counted (core/csrc/rewrite.h)."""
+
+SECRET = ("--seed", "--anonymize")
+"""Whose argument does not belong into a report."""
+
+TOLD = ("matched", "seen", "unmapped", "ports", "fields")
+"""Counts that the lines for rules and addresses give to a person."""
+
+SHOWN = 10
+"""Addresses that are named to a person."""
+
+
+def _rule(option: str, rule: str, packets: int, **counts: int) -> dict[str, Any]:
+    return {"option": option, "rule": rule, "packets": packets, **counts}

@@ -5,7 +5,7 @@ directions, choosing, time, metadata, link layer and lengths, headers, addresses
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pcaptools.core import _edits
@@ -17,7 +17,7 @@ from pcaptools.engines.choose import parse_numbers, parse_window
 from pcaptools.engines.metadata import Metadata
 from pcaptools.engines.reshape import Reshape, parse_chop, parse_pop, parse_push, parse_translate
 from pcaptools.engines.retime import parse_gap, parse_scale, parse_shift
-from pcaptools.engines.rewrite import Rewrite, Rule, by_version, parse_map
+from pcaptools.engines.rewrite import Rewrite, Rule, by_version, narrowing, parse_map
 
 ANONYMITY = {"prefix-preserving": 1, "random": 2}
 MAC_ANONYMITY = {"keep": 0, "vendor": 1, "full": 2}
@@ -57,7 +57,11 @@ PARSERS: dict[str, Any] = {
     "--dedup-window": parse_window,
 }
 
+_MAPPING = "--srcipmap --dstipmap --pnat --endpoints --ipmap --map --seed --anonymize"
+
 _ALONE = {
+    "--dns-map": _MAPPING,
+    "--report-leaks": _MAPPING,
     "--enet-vlan-tag": "--enet-vlan",
     "--enet-vlan-cfi": "--enet-vlan",
     "--enet-vlan-pri": "--enet-vlan",
@@ -86,12 +90,16 @@ _CONTRADICTIONS = (
 )
 
 
+def _or(names: list[str]) -> str:
+    return f"one of {', '.join(names)}" if len(names) > 2 else " or ".join(names)
+
+
 def checked(args: dict[str, Any]) -> dict[str, Any]:
     """The values of all options that were given. ValueError: one is wrong, or they do not go together."""
     given = options.parsed(args, PARSERS)
     for option, other in _ALONE.items():
         if args.get(option) and not any(args.get(name) for name in other.split()):
-            raise ValueError(f"{option} means nothing without {other.replace(' ', ' or ')}")
+            raise ValueError(f"{option} means nothing without {_or(other.split())}")
     for first, second in _CONTRADICTIONS:
         if args.get(first) and args.get(second):
             raise ValueError(f"{first} and {second} contradict each other")
@@ -115,15 +123,49 @@ def rules_of(given: dict[str, Any]) -> list[tuple[str, list[Rule]]]:
     return lists + ([("--ipmap", given["--ipmap"])] if "--ipmap" in given else [])
 
 
-def overlapping(rules: list[Rule]) -> list[str]:
-    """The rules that overlap an earlier one, which wins, as text."""
+def overlapping(rules: list[Rule]) -> list[tuple[Rule, Rule]]:
+    """The rules that overlap an earlier one, each with the first such, which wins."""
+    first: dict[int, int] = {}
+    spans = [(net.version, int(net.network_address), -int(net.broadcast_address)) for net, _ in rules]
+    around: list[int] = []  # networks contain each other or are apart: those that contain the one at hand
+    for k in sorted(range(len(rules)), key=lambda k: (spans[k], k)):
+        while around and (spans[around[-1]][0], -spans[around[-1]][2]) < spans[k][:2]:
+            around.pop()
+        for other in around:
+            later, earlier = max(k, other), min(k, other)
+            first[later] = min(first.get(later, earlier), earlier)
+        around.append(k)
+    return [(rules[k], rules[first[k]]) for k in sorted(first)]
+
+
+def overlapping_ports(rules: list[options.PortRule]) -> list[options.PortRule]:
+    """The port rules that an earlier one takes ports from."""
+    taken = bytearray(1 << 16)
     found = []
-    for k, rule in enumerate(rules):
-        for earlier in rules[:k]:
-            if earlier.source.version == rule.source.version and earlier.source.overlaps(rule.source):
-                found.append(f"{rule.source} overlaps {earlier.source}, which comes first")
-                break
+    for rule in rules:
+        if 1 in taken[rule.first : rule.last + 1]:
+            found.append(rule)
+        taken[rule.first : rule.last + 1] = b"\1" * (rule.last + 1 - rule.first)
     return found
+
+
+NAMED = 10
+"""Rules that overlap: so many are named."""
+
+
+def warnings(given: dict[str, Any], *, verbose: bool) -> Iterator[str]:
+    """What may not be as the user thinks: maps that make different hosts one; with verbose, rules that overlap."""
+    for option, rules in rules_of(given):
+        for text in narrowing(rules):
+            yield f"{option}: {text}, which is narrower: different hosts become one"
+        found = overlapping(rules) if verbose else []
+        for rule, earlier in found[:NAMED]:
+            yield f"{option}: {rule.source} overlaps {earlier.source}, which comes first"
+        if found[NAMED:]:
+            yield f"{option}: {len(found) - NAMED} more rules overlap an earlier one"
+    for port in overlapping_ports(given.get("--portmap", []))[:NAMED] if verbose else ():
+        ports = f"{port.first}-{port.last}" if port.first < port.last else port.first
+        yield f"--portmap: {ports}:{port.to} overlaps an earlier rule, which comes first"
 
 
 def keys(text: str) -> tuple[bytes, bytes]:
@@ -297,6 +339,7 @@ def job(given: dict[str, Any], args: dict[str, Any], table: _edits.Table | None)
         dns=args["--dns-map"],
         fix_lengths=args["--fixhdrlen"],
         leaks=args["--report-leaks"],
+        note=args["--report"] or args["--json"],
         skip_soft=args["--skip-soft-errors"],
     )
 
@@ -372,7 +415,7 @@ def retiming(given: dict[str, Any], args: dict[str, Any], account: Account) -> l
 
     found: list[Transform] = []
     if "--reorder" in given:
-        found.append(Reorder(given["--reorder"]))
+        found.append(Reorder(account, given["--reorder"]))
     if any(name in given for name in ("--shift", "--scale", "--start", "--min-gap")) or args["--monotonic"]:
         found.append(
             Retiming(

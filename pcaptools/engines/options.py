@@ -155,8 +155,8 @@ def parse_cache(data: bytes) -> tuple[bytes, str]:
     return b"".join(table[byte] for byte in bits)[:count], data[24 : 24 + length].decode(errors="replace")
 
 
-def parse_presets(text: str) -> list[tuple[str, str | None]]:
-    """A --load-opts file: the `name value` lines of its [TCPREWRITE] section, or those before any section."""
+def parse_presets(text: str, sections: tuple[str, ...] = ("TCPREWRITE", "PCAPREWRITE")) -> list[tuple[str, str | None]]:
+    """The `name value` lines of a --load-opts file, of these sections ([TCPREWRITE]) or before any section."""
     found = []
     wanted = True
     for line in text.splitlines():
@@ -164,7 +164,7 @@ def parse_presets(text: str) -> list[tuple[str, str | None]]:
         if not line or line.startswith("#"):
             continue
         if line.startswith("["):
-            wanted = line.strip("[]").strip().upper() in ("TCPREWRITE", "PCAPREWRITE")
+            wanted = line.strip("[]").strip().upper() in sections
         elif wanted:
             name, _, value = line.replace("=", " ", 1).partition(" ") if "=" in line.split()[0] else line.partition(" ")
             value = value.strip()

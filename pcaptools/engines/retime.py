@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from fractions import Fraction
 
-from pcaptools.core import _edits
+from pcaptools.core import _choose
 from pcaptools.core.batch import Batch
 from pcaptools.core.pipeline import Account, Transform
 
@@ -19,6 +18,8 @@ def parse_shift(text: str) -> int:
     found = _SPAN.fullmatch(text)
     if not found:
         raise ValueError(f"'{text}' is not a time such as 1.5, 20ms or -1500ns")
+    from fractions import Fraction
+
     value = Fraction(found[2]) * _UNITS[found[3] or ""]
     if value.denominator != 1 or value >= 1 << 62:
         raise ValueError(f"'{text}' is no whole number of nanoseconds")
@@ -35,6 +36,8 @@ def parse_gap(text: str) -> int:
 
 def parse_scale(text: str) -> tuple[int, int]:
     """A positive factor as a ratio: `2`, `0.1`, `3/4`. Raises ValueError."""
+    from fractions import Fraction
+
     try:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError):
@@ -60,7 +63,7 @@ class Retiming(Transform):
     ) -> None:
         self._account = account
         self._digits_kept = digits_kept
-        self._native = _edits.Retime(shift=shift, scale=scale, start=start, monotonic=monotonic, least_gap=least_gap)
+        self._native = _choose.Retime(shift=shift, scale=scale, start=start, monotonic=monotonic, least_gap=least_gap)
 
     @property
     def counts(self) -> dict:
@@ -81,26 +84,37 @@ class Retiming(Transform):
         return ()
 
 
-SORT_FROM = 4 << 20
-"""Bytes that are held before the first sorting; then twice what remained: the cost of sorting does not add up."""
+MOST_HELD = 3 << 20
+"""Bytes that a sorting leaves, at most."""
+
+SORTED_BY = 1 << 20
+"""Bytes that come in between two sortings: fewer would sort the same packets too often."""
 
 
 class Reorder(Transform):
-    """Sort by time; a packet that is more than `window` ns late comes where it is found."""
+    """Sort by time; a packet that is more than `window` ns late comes where it is found. A window of more than
+    `most` bytes is shorter than was asked for."""
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, account: Account, window: int, most: int = MOST_HELD) -> None:
+        self._account = account
         self._window = window
+        self._native = _choose.Window(most)
         self._held, self._rest, self._out = Batch(), Batch(), Batch()
         self._latest: int | None = None
-        self._due = SORT_FROM
+        self._due = self._step = min(SORTED_BY, most)
+
+    @property
+    def late(self) -> int:
+        """Packets that came out behind a later one."""
+        return self._native.late
 
     def feed(self, batch: Batch) -> Iterable[Batch]:
-        new_section = batch.pcapng and bytes(batch.view()[:4]) == b"\x0a\x0d\x0d\x0a"
-        if (new_section or not self._held.n or not batch.n) and self._held.n and new_section:
-            yield from self.finish()
+        if self._held.n and batch.pcapng and bytes(batch.view()[:4]) == b"\x0a\x0d\x0d\x0a":  # a new section
+            yield from self._rest_of_it()
             self._latest = None
+            self._native.restart()
         self._out.clear()
-        _edits.hold(batch, self._held, self._out)
+        self._native.hold(batch, self._held, self._out)
         if batch.n:
             last = max(batch.time_range())
             self._latest = last if self._latest is None else max(self._latest, last)
@@ -111,12 +125,21 @@ class Reorder(Transform):
 
     def _release(self, until: int) -> None:
         self._rest.clear()
-        _edits.release(self._held, until, self._out, self._rest)
+        self._native.release(self._held, until, self._out, self._rest)
         self._held.swap(self._rest)
-        self._due = max(SORT_FROM, 2 * self._held.used)
+        self._due = self._held.used + self._step
 
-    def finish(self) -> Iterable[Batch]:
+    def _rest_of_it(self) -> Iterable[Batch]:
         if self._held.n:
             self._out.clear()
             self._release((1 << 63) - 1)
             yield self._out
+
+    def finish(self) -> Iterable[Batch]:
+        yield from self._rest_of_it()
+        if self.late and self._native.early:
+            self._account.problem(
+                f"{self.late} packets are still out of order: there were more within --reorder than memory for them"
+            )
+        elif self.late:
+            self._account.notice(f"{self.late} packets came later than --reorder allows, and stayed behind")

@@ -7,7 +7,6 @@ that they cover.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import namedtuple
 from collections.abc import Iterable, Sequence
 
@@ -15,6 +14,10 @@ from pcaptools.core._edits import Job
 from pcaptools.core._edits import resum as _resum
 from pcaptools.core.batch import SUMS, Batch
 from pcaptools.core.pipeline import Transform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ipaddress
 
 Rule = namedtuple("Rule", "source target")
 """One `FROM:TO` of an address map: two networks of the same IP version."""
@@ -51,6 +54,8 @@ def _split_pair(entry: str) -> tuple[str, str] | None:
 
 
 def _parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    import ipaddress
+
     bare = text
     if text.startswith("["):
         if "]" not in text:
@@ -124,10 +129,9 @@ class Rewrite(Transform):
         maps = (by_version(source_map), by_version(destination_map))
         self._job = job or (Job(maps=maps, pnat=(none, none), both=none, macs=macs) if edits else None)
         self._out = Batch()
-        self._resum = resum or job is not None
+        self._resum = resum
         self._fix = fix_checksums
-        self.sums = {"header": dict.fromkeys(SUMS, 0), "transport": dict.fromkeys(SUMS, 0)}
-        """What --fixcsum found, before it fixed it."""
+        self._sums = [0] * len(SUMS), [0] * len(SUMS)
 
     @property
     def counts(self) -> dict:
@@ -136,21 +140,28 @@ class Rewrite(Transform):
         names = ("edited", "cut", "malformed", "no_ethernet", "matched")
         return {name: self._job.counts[name] for name in names} if self._job else {}
 
+    @property
+    def sums(self) -> dict[str, dict[str, int]]:
+        """What fixing the checksums found before it fixed them: by `header` or `transport`, then by SUMS."""
+        header, transport = self._job.sums if self._job else self._sums
+        return {"header": dict(zip(SUMS, header, strict=True)), "transport": dict(zip(SUMS, transport, strict=True))}
+
     def feed(self, batch: Batch) -> Iterable[Batch]:
         if self._job:
             self._out.clear()
-            if self._job.apply(batch, self._out):
+            if self._job.apply(batch, self._out, self._fix):
                 self._out.forget_section_length()
                 batch = self._out
-        if self._resum:
-            _resum(batch)
-        if self._fix:
-            self._fix_checksums(batch)
+        else:
+            self._sum(batch)
         batch.drop_stale_options()
         yield batch
 
-    def _fix_checksums(self, batch: Batch) -> None:
-        for kind, found in zip(("header", "transport"), batch.sums(True), strict=True):
-            counts = self.sums[kind]
-            for name, count in zip(SUMS, found, strict=True):
-                counts[name] += count
+    def _sum(self, batch: Batch) -> None:
+        if self._resum:
+            _resum(batch)
+        if not self._fix:
+            return
+        for sums, found in zip(self._sums, batch.sums(True), strict=True):
+            for k, count in enumerate(found):
+                sums[k] += count

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pcaptools.core._core import Cutter
-from pcaptools.core.batch import Batch
+from pcaptools.core.batch import READ_CAPACITY, Batch
 from pcaptools.errors import DamagedError, InputError, NotACaptureError
 from pcaptools.files.streams import decompressed, name_of, open_raw, read_head
 
@@ -179,7 +179,7 @@ class Capture:
         return error
 
     def __iter__(self) -> Iterator[Batch]:
-        batch = Batch()
+        batch = Batch(READ_CAPACITY)
         while self.fill(batch):
             yield batch
 

@@ -19,11 +19,13 @@ class Output:
 
     `path` None or '-' is stdout. A regular or absent file is written under a hidden name beside it and renamed by
     `commit`, so that it may be the input too; everything else is written straight. The suffix of `path` compresses.
+    is_pipe: another process reads what is written.
     Every method raises OutputError, but lets BrokenPipeError through: a closed pipe ends a command silently.
     """
 
     def __init__(self, path: str | None) -> None:
         self.name = "standard output" if path in (None, "-") else str(path)
+        self.is_pipe = False
         self._target = ""
         self._temporary = ""
         self._fd = -1
@@ -117,6 +119,8 @@ class Output:
         if os.isatty(self._fd):
             self.abort()
             raise OutputError("refusing to write binary data to a terminal: redirect it or use -w FILE")
+        mode = os.fstat(self._fd).st_mode
+        self.is_pipe = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
         widen_pipe(self._fd)
 
     def _write(self, data: Any) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 
-from pcaptools.core.batch import Batch
+from pcaptools.core.batch import READ_CAPACITY, Batch
 from pcaptools.files.output import Output
 
 BEHIND_FROM = 4 << 20
@@ -17,12 +18,16 @@ BEHIND = 3
 class Writer:
     """Writes the file format bytes of batches to an output. Use it as a context manager; call it with a batch.
 
+    A pipe is written without a thread: whoever reads it is the other half of the work already, and on a machine whose
+    cores are all busy with a pipeline one more thread costs more than it brings.
+
     What the thread fails at is raised by the next call or at the end. A batch that was handed over may be reused at
     once: its contents were taken out of it, not copied.
     """
 
     def __init__(self, output: Output) -> None:
         self._output = output
+        self._behind_from = math.inf if output.is_pipe else BEHIND_FROM
         self._written = 0
         self._thread: _Thread | None = None
 
@@ -32,7 +37,7 @@ class Writer:
             return
         self._output.write(batch.view())
         self._written += batch.used
-        if self._written >= BEHIND_FROM:
+        if self._written >= self._behind_from:
             self._thread = _Thread(self._output)
 
     def __enter__(self) -> Writer:
@@ -63,7 +68,7 @@ class _Thread:
         self._output = output
         self._error: BaseException | None = None
         for _ in range(BEHIND):
-            self._free.put(Batch())
+            self._free.put(Batch(READ_CAPACITY))
         self._runner = threading.Thread(target=self._run, daemon=True)
         self._runner.start()
 
@@ -80,7 +85,7 @@ class _Thread:
         spare = self._free.get()
         if self._error:
             raise self._error
-        spare.swap(batch)
+        batch.give_bytes(spare)
         self._filled.put(spare)
 
     def finish(self) -> None:

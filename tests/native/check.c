@@ -7,10 +7,10 @@
 #include <stdio.h>
 
 #include "convert.h"
+#include "embedded.h"
 #include "filter.h"
 #include "pace.h"
 #include "records.h"
-#include "rewrite.h"
 
 static uint64_t passed, failed;
 
@@ -446,8 +446,7 @@ static uint64_t sums(pt_batch *b, int fix)
 /* Rules that fit every address, some, and none. */
 static void edit(pt_batch *b)
 {
-    static pt_map_rule rules[2][2] = {{{{0}, {0}, {0}, {0}}, {{0}, {0}, {0}, {0}}},
-                                      {{{0}, {0}, {0}, {0}}, {{0}, {0}, {0}, {0}}}};
+    static pt_map_rule rules[2][2];
     pt_edits e;
     memset(&e, 0, sizeof e);
     for (int side = 0; side < 2; side++) {
@@ -458,11 +457,14 @@ static void edit(pt_batch *b)
         e.v4[side].rule = e.v6[side].rule = rules[side];
         e.v4[side].n = chance(3);
         e.v6[side].n = chance(3);
-        e.set_mac[side] = (uint8_t)chance(2);
-        memset(e.mac[side], 0x02 + side, 6);
     }
-    pt_rewrite(&e, b);
-    check(e.edited <= b->n, "%llu of %u edited", (unsigned long long)e.edited, b->n);
+    for (uint32_t k = 0; k < b->n; k++) {
+        const pt_where *o = &b->where[k];
+        uint8_t *p = b->bytes + b->record[k].data;
+        if (o->depth) pt_rewrite_layer(&e, p, b->record[k].caplen, &o->outer);
+        else if (o->ethertype == PT_TYPE_ARP) pt_rewrite_arp(&e, p, b->record[k].caplen, o->network);
+    }
+    check(e.unmapped <= e.seen, "%llu of %llu not mapped", (unsigned long long)e.unmapped, (unsigned long long)e.seen);
 }
 
 static const pt_instruction port80[] = { /* IPv4 over Ethernet, TCP or UDP, port 80; and a division by a loaded zero */
@@ -478,7 +480,7 @@ static void pipeline(pt_batch *b)
     uint32_t *interface = calloc(b->interfaces->n + 1, sizeof *interface), marked = 0, n = b->n;
     pt_pace pace;
     int64_t *due = malloc((b->n + 1) * sizeof *due);
-    uint64_t wrong;
+    uint64_t wrong, outside = 0;
     check_records(b);
     check(pt_locate(b) == 0, "no memory");
     check_where(b);
@@ -507,10 +509,10 @@ static void pipeline(pt_batch *b)
     memset(&out, 0, sizeof out);
     check(pt_batch_reserve(&out, pt_pcapng_size(b)) == 0, "no memory");
     out.interfaces = b->interfaces;
-    check(pt_to_pcapng(b, &out, interface) == 0, "no memory");
+    check(pt_to_pcapng(b, &out, interface, &outside) == 0, "no memory");
     check(out.n == n - marked && out.used <= out.capacity, "%u of %u packets as pcapng", out.n, n - marked);
     check_records(&out);
-    pt_to_pcap(&out, 1);
+    pt_to_pcap(&out, 1, &outside);
     check_records(&out);
     if (chance(2)) {
         pt_forget_section_length(b);
@@ -518,7 +520,7 @@ static void pipeline(pt_batch *b)
         check_records(b);
         check_where(b);
     }
-    pt_to_pcap(b, (int)chance(2));
+    pt_to_pcap(b, (int)chance(2), &outside);
     check(b->n == n - marked, "%u of %u packets as pcap", b->n, n - marked);
     check_records(b);
     check_where(b);

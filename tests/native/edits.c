@@ -88,17 +88,17 @@ static void fill(pt_batch *b, pt_interfaces *all)
     assert(!pt_locate(b));
 }
 
-static pt_map_rule rule4 = {{0}, {0}, {0x0a}, {~0u}, 0};
-static pt_map_rule rule6 = {{0}, {0}, {0xfd, 0, 0, 0}, {0, ~0u, ~0u, ~0u}, 0};
+static pt_map_rule rule4 = {{0}, {0}, {0x0a}, {~0u}, 0, 0, 0};
+static pt_map_rule rule6 = {{0}, {0}, {0xfd, 0, 0, 0}, {0, ~0u, ~0u, ~0u}, 0, 0, 0};
 
 static void edit(pt_batch *b)
 {
     static pt_anon_entry cache[PT_ANON_CACHE];
     static pt_leaks leaks;
     static pt_direction_entry entries[PT_DIRECTION_SETS * PT_DIRECTION_WAYS];
-    static pt_dedup dedup;
+    static pt_dedup dedup = {NULL, 0, 0, 0, 100, 0, 0, 0};
     pt_anonymizer z = {{1, 2}, (uint8_t)(1 + chance(2)), (uint8_t)chance(3), cache, NULL};
-    pt_port_rule port = {1, 65535, 7, 0};
+    pt_port_rule port = {1, 65535, 7, 0, 0, 0};
     pt_directions d = {entries, 1};
     pt_choice choice = {NULL, 0, INT64_MIN, INT64_MAX, 1 + chance(3), 0, 0};
     pt_job j;
@@ -131,15 +131,15 @@ static void edit(pt_batch *b)
     j.fuzzing = (uint8_t)chance(2);
     j.fuzz_state = chance(1000);
     j.fuzz_factor = 1 + chance(3);
-    j.payload = (uint8_t)chance(4);
-    j.dns = 1;
+    j.payload.mode = (uint8_t)chance(4);
+    j.map_dns = 1;
     j.fix_lengths = (uint8_t)chance(2);
     j.cut = cut;
     assert(!pt_drop_duplicates(&dedup, b));
     pt_choose(&choice, b);
     if (chance(2)) pt_spare(b);
     pt_direct(&d, b);
-    pt_edit_batch(&j, b, NULL);
+    pt_edit_batch(&j, b);
     assert(!pt_cut_batch(b, &out, cut));
     assert(!pt_locate(&out));
     pt_resum(&out);
@@ -183,7 +183,7 @@ static void shape(const pt_batch *b)
 
 static void compat(const pt_batch *b, uint16_t linktype)
 {
-    pt_port_rule port = {1, 65535, 7, 0};
+    pt_port_rule port = {1, 65535, 7, 0, 0, 0};
     pt_tcprewrite t;
     pt_batch out;
     memset(&t, 0, sizeof t);

@@ -59,9 +59,9 @@ typedef struct {
 typedef struct {
     pt_seen *seen;
     uint64_t slots, used, number;
-    uint64_t packets;      /* window; 0: no limit */
+    uint64_t packets;      /* window, never 0 */
     int64_t time;          /* window in ns; 0: no limit */
-    uint64_t duplicates;
+    uint64_t duplicates, forgotten; /* forgotten: packets of the window in time that did not fit the one in packets */
 } pt_dedup;
 
 static inline uint64_t pt_hash_bytes(uint64_t h, const uint8_t *p, uint32_t n)
@@ -100,7 +100,7 @@ static inline uint64_t pt_likeness(const uint8_t *p, const pt_record *r, const p
 
 static inline int pt_dedup_live(const pt_dedup *d, const pt_seen *s, int64_t now)
 {
-    if (d->packets && d->number - s->number > d->packets) return 0;
+    if (d->number - s->number > d->packets) return 0;
     return !d->time || (now - s->time <= d->time && s->time - now <= d->time);
 }
 
@@ -116,9 +116,14 @@ static inline int pt_dedup_room(pt_dedup *d, int64_t now)
 {
     uint64_t live = 0, slots = d->slots ? d->slots : 4096;
     pt_seen *seen;
-    if (d->slots && d->used * 2 < d->slots) return 0;
-    for (uint64_t k = 0; k < d->slots; k++) live += d->seen[k].hash && pt_dedup_live(d, &d->seen[k], now);
-    while (live * 4 >= slots) slots *= 2;
+    if (d->slots && d->used * 4 < d->slots * 3) return 0;
+    for (uint64_t k = 0; k < d->slots; k++) {
+        const pt_seen *s = &d->seen[k];
+        int kept = s->hash && pt_dedup_live(d, s, now);
+        live += (uint64_t)kept;
+        if (s->hash && !kept && d->time && now - s->time <= d->time && s->time - now <= d->time) d->forgotten++;
+    }
+    while (live * 2 >= slots) slots *= 2;
     seen = calloc(slots, sizeof *seen);
     if (!seen) return -1;
     for (uint64_t k = 0; k < d->slots; k++)

@@ -146,7 +146,7 @@ static inline void pt_tr_vlan(const pt_tcprewrite *t, pt_tr_packet *k)
     uint32_t at = k->mac + 12;
     uint16_t type = pt_net16(k->p + at), old = 0, tci;
     int tagged = type == PT_TYPE_VLAN || type == PT_TYPE_QINQ || type == PT_TYPE_OLD_QINQ;
-    uint8_t tag[4];
+    uint8_t tag[4] = {0};
     if (tagged && k->caplen >= at + 4) old = pt_net16(k->p + at + 2);
     if (t->vlan == PT_VLAN_DEL) {
         if (tagged && k->caplen >= at + 6) pt_tr_splice(k, at, 4, tag, 0);
@@ -160,11 +160,18 @@ static inline void pt_tr_vlan(const pt_tcprewrite *t, pt_tr_packet *k)
     pt_tr_splice(k, at, 0, tag, 4);
 }
 
+/* Whether tcprewrite can write the link type; of the others packets stay wholly as they are. */
+static inline int pt_tr_writes(const pt_tcprewrite *t)
+{
+    if (t->links || t->out_type == 1 || t->out_type == 101 || t->out_type == 12) return 1;
+    return t->out_type == 104 && t->hdlc_address >= 0 && t->hdlc_control >= 0;
+}
+
 /* The new link layer. 0: done, -1: a soft error. */
 static inline int pt_tr_link(const pt_tcprewrite *t, pt_tr_packet *k)
 {
     uint8_t head[16];
-    if (pt_tr_parse(k, t->in_type)) return -1;
+    if (!pt_tr_writes(t) || pt_tr_parse(k, t->in_type)) return -1;
     if (t->links) {
         const uint8_t *link = t->links > 1 && !k->s2c ? t->link[1] : t->link[0];
         pt_tr_splice(k, 0, k->l2, link, t->link_size);
@@ -180,7 +187,7 @@ static inline int pt_tr_link(const pt_tcprewrite *t, pt_tr_packet *k)
         k->mac = 0;
         return 0;
     }
-    if (t->out_type == 104 && (t->in_type != 104 || t->hdlc_address >= 0)) {
+    if (t->out_type == 104) {
         head[0] = (uint8_t)t->hdlc_address;
         head[1] = (uint8_t)t->hdlc_control;
         /* the type behind the MAC addresses, even where that is a tag's or a label's */
@@ -330,6 +337,16 @@ static inline void pt_tr_ttl(const pt_tcprewrite *t, pt_tr_packet *k, uint8_t *f
     if (t->ttl && t->ttl_mode > PT_TTL_SET) k->sums = 1; /* even where 255 or 1 is reached already */
 }
 
+/* The last rule that fits decides; a range ends with a rule of its own from 0 to 0. */
+static inline uint16_t pt_tr_port(const pt_tcprewrite *t, uint16_t port)
+{
+    for (uint32_t k = t->ports; k--;) {
+        if (!port && t->port[k].first < t->port[k].last) return 0;
+        if (port >= t->port[k].first && port <= t->port[k].last) return t->port[k].to;
+    }
+    return port;
+}
+
 /* TOS, TTL, ports, sequence numbers; the fragment offset is not looked at. */
 static inline void pt_tr_fields(const pt_tcprewrite *t, pt_tr_packet *k)
 {
@@ -350,14 +367,14 @@ static inline void pt_tr_fields(const pt_tcprewrite *t, pt_tr_packet *k)
         pt_tr_ttl(t, k, ip + 7);
     }
     l4 = ip + header;
-    if (left < header + 8) return;
+    if (left < header + (protocol == PT_TCP ? 20 : 8)) return;
     if ((protocol == PT_TCP || protocol == PT_UDP) && t->ports) {
         for (int side = 0; side < 4; side += 2) {
-            uint16_t old = pt_net16(l4 + side), new = pt_new_port(t->port, t->ports, old, NULL);
+            uint16_t old = pt_net16(l4 + side), new = pt_tr_port(t, old);
             if (new != old) pt_tr_put16(k, l4 + side, new, 0);
         }
     }
-    if (protocol == PT_TCP && t->sequenced && left >= header + 20) {
+    if (protocol == PT_TCP && t->sequenced) {
         uint8_t old[8];
         memcpy(old, l4 + 4, 8);
         pt_put_net32(l4 + 4, pt_net32(l4 + 4) + t->sequence);

@@ -21,19 +21,30 @@ static inline void pt_put_record_header(uint8_t *p, int64_t time, uint32_t caple
     pt_put32(p + 12, wirelen, 0);
 }
 
-/* Turn a batch into classic pcap records in host byte order. Records marked PT_DROP and every byte that belongs to
- * no record go; locations stay valid. Returns how many timestamps lost digits or do not fit 32-bit seconds. */
-static inline uint64_t pt_to_pcap(pt_batch *b, int nanoseconds)
+/* What no timestamp of a format can say becomes the nearest that it can; *outside counts. */
+static inline void pt_hold_time(pt_record *r, int64_t last, uint64_t *outside)
 {
+    if (r->time >= 0 && r->time <= last) return;
+    r->time = r->time < 0 ? 0 : last;
+    ++*outside;
+}
+
+/* Turn a batch into classic pcap records in host byte order. Records marked PT_DROP and every byte that belongs to
+ * no record go; locations stay valid. Returns how many timestamps lost digits; *outside are before 1970 or do not fit
+ * 32-bit seconds. */
+static inline uint64_t pt_to_pcap(pt_batch *b, int nanoseconds, uint64_t *outside)
+{
+    const int64_t last = (int64_t)UINT32_MAX * 1000000000 + 999999999;
     uint8_t *bytes = b->bytes;
     uint32_t kept = 0, at = 0;
     uint64_t inexact = 0;
     for (uint32_t k = 0; k < b->n; k++) {
         pt_record r = b->record[k];
         if (r.flags & PT_DROP) continue;
+        pt_hold_time(&r, last, outside);
         memmove(bytes + at + 16, bytes + r.data, r.caplen);
         pt_put_record_header(bytes + at, r.time, r.caplen, r.wirelen, nanoseconds);
-        if ((!nanoseconds && r.time % 1000) || r.time < 0 || r.time / 1000000000 > UINT32_MAX) inexact++;
+        if (!nanoseconds && r.time % 1000) inexact++;
         r.start = at;
         r.data = at + 16;
         at += 16 + r.caplen;
@@ -61,17 +72,19 @@ static inline size_t pt_pcapng_size(const pt_batch *b)
 }
 
 /* Append the records of b to out as enhanced packet blocks in host byte order. interface[i] is the number that
- * b's interface i has in out's only section; timestamps are in ns. out has the room. */
-static inline int pt_to_pcapng(const pt_batch *b, pt_batch *out, const uint32_t *interface)
+ * b's interface i has in out's only section; timestamps are in ns, and *outside of them were before 1970. out has the
+ * room. */
+static inline int pt_to_pcapng(pt_batch *b, pt_batch *out, const uint32_t *interface, uint64_t *outside)
 {
     for (uint32_t k = 0; k < b->n; k++) {
-        const pt_record *r = &b->record[k];
+        pt_record *r = &b->record[k];
         uint32_t padded = (r->caplen + 3) & ~3u, total = 32 + padded;
         uint8_t *p = out->bytes + out->used;
         pt_record *copy;
         if (r->flags & PT_DROP) continue;
         copy = pt_add_record(out);
         if (!copy) return -1;
+        pt_hold_time(r, INT64_MAX, outside);
         pt_put32(p, PT_BLOCK_PACKET, 0);
         pt_put32(p + 4, total, 0);
         pt_put32(p + 8, interface[r->interface], 0);

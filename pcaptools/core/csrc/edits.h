@@ -3,11 +3,10 @@
 #define PT_EDITS_H
 
 #include "direction.h"
-#include "rewrite.h"
+#include "dns.h"
 #include "shape.h"
 
 enum pt_which { PT_OUTER, PT_INNER, PT_ALL_LAYERS };
-enum pt_payload { PT_PAYLOAD_KEEP, PT_PAYLOAD_ZERO, PT_PAYLOAD_RANDOM, PT_PAYLOAD_DROP };
 enum { PT_NO_CUT = 0x7fffffff, PT_CUT_WIRE = 0x40000000 }; /* pt_job.cut: captured length, and the wire length likewise */
 
 typedef struct {
@@ -28,61 +27,51 @@ typedef struct {
     /* the rest */
     uint8_t fuzzing;
     uint32_t fuzz_state, fuzz_factor;
-    uint8_t payload, dns, fix_lengths;
-    uint64_t payload_key[2], payload_count;
+    uint8_t map_dns, fix_lengths;
+    pt_payloads payload;
+    pt_dns dns;
     uint32_t *cut;              /* per packet of the batch; NULL: nothing can cut */
     /* what happened */
     uint8_t relocate, any_cut, skip_soft;
-    uint64_t fuzzed, leaking, dns_mapped, relengthened, macs_changed, fields_changed, soft, soft_dropped, fuzz_dropped;
+    uint64_t fuzzed, leaking, relengthened, macs_changed, fields_changed, soft, soft_dropped, fuzz_dropped;
 } pt_job;
 
 /* ---- one IP layer ---- */
 
-static inline int pt_edit_sequence(pt_job *j, uint8_t *p, uint32_t limit, uint32_t at, uint64_t *delta)
+/* TOS or traffic class, flow label, TTL or hop limit. ip: a whole header. Returns whether any changed. */
+static inline int pt_edit_ip_fields(pt_job *j, uint8_t *ip, int version)
 {
-    uint8_t old[60];
-    uint32_t size = (p[at + 12] >> 4) * 4u, option = at + 20, end;
-    if (size < 20 || at + size > limit) size = 20;
-    end = at + size;
-    memcpy(old, p + at, size);
-    pt_put_net32(p + at + 4, pt_net32(p + at + 4) + j->e.sequence);
-    if (!((p[at + 13] & 2) && !(p[at + 13] & 16))) pt_put_net32(p + at + 8, pt_net32(p + at + 8) + j->e.sequence);
-    while (option + 1 < end && p[option]) { /* SACK: RFC 2018 */
-        uint32_t length = p[option] == 1 ? 1 : p[option + 1];
-        if (!length || (p[option] != 1 && length < 2) || option + length > end) break;
-        if (p[option] == 5)
-            for (uint32_t edge = option + 2; edge + 4 <= option + length; edge += 4)
-                pt_put_net32(p + edge, pt_net32(p + edge) + j->e.sequence);
-        option += length;
-    }
-    *delta += pt_delta(old, p + at, size);
-    return memcmp(old, p + at, size) != 0;
+    const uint32_t size = version == 4 ? 10 : 8;
+    uint8_t old[10], *ttl = ip + (version == 4 ? 8 : 7), was[4];
+    memcpy(old, ip, size);
+    memcpy(was, ip, 4);
+    if (version == 4 && j->tos >= 0) ip[1] = (uint8_t)j->tos;
+    if (version == 4 && ip[1] != was[1]) pt_count_for(&j->e, PT_BY_TOS);
+    if (version == 6 && j->tclass >= 0) pt_put_tclass(ip, (uint8_t)j->tclass);
+    if (version == 6 && memcmp(ip, was, 4)) pt_count_for(&j->e, PT_BY_TCLASS);
+    memcpy(was, ip, 4);
+    if (version == 6 && j->flowlabel >= 0) pt_put_flowlabel(ip, (uint32_t)j->flowlabel);
+    if (version == 6 && memcmp(ip, was, 4)) pt_count_for(&j->e, PT_BY_FLOWLABEL);
+    if (j->ttl_mode && j->ttl) *ttl = pt_new_ttl(*ttl, j->ttl_mode, j->ttl);
+    if (*ttl != old[ttl - ip]) pt_count_for(&j->e, PT_BY_TTL);
+    if (!memcmp(old, ip, size)) return 0;
+    if (version == 4) pt_update(ip + 10, pt_delta(old, ip, 10), 0);
+    return 1;
 }
 
 static inline int pt_edit_fields(pt_job *j, uint8_t *p, uint32_t caplen, const pt_layer *l)
 {
-    uint8_t *ip = p + l->ip, old[12];
     uint32_t limit = caplen < l->end ? caplen : l->end;
     uint64_t delta = 0;
-    int changed = 0;
+    int changed;
     if (l->status == PT_MALFORMED || caplen < l->ip + (l->version == 4 ? 20 : 40)) return 0;
-    memcpy(old, ip, 12);
-    if (l->version == 4) {
-        if (j->tos >= 0) ip[1] = (uint8_t)j->tos;
-        if (j->ttl_mode && (j->ttl || j->ttl_mode != PT_TTL_SET)) ip[8] = pt_new_ttl(ip[8], j->ttl ? j->ttl_mode : 0, j->ttl);
-        changed = memcmp(old, ip, 10) != 0;
-        if (changed) pt_update(ip + 10, pt_delta(old, ip, 10), 0);
-    } else {
-        if (j->tclass >= 0) pt_put_tclass(ip, (uint8_t)j->tclass);
-        if (j->flowlabel >= 0) pt_put_flowlabel(ip, (uint32_t)j->flowlabel);
-        if (j->ttl_mode && j->ttl) ip[7] = pt_new_ttl(ip[7], j->ttl_mode, j->ttl);
-        changed = memcmp(old, ip, 8) != 0;
-    }
+    changed = pt_edit_ip_fields(j, p + l->ip, l->version);
     if (l->transport == PT_NONE || limit < l->transport + 8) return changed;
     if (j->e.ports && (l->protocol == PT_TCP || l->protocol == PT_UDP))
         changed |= pt_rewrite_ports(&j->e, p + l->transport, &delta);
-    if (j->e.sequence && l->protocol == PT_TCP && limit >= l->transport + 20)
-        changed |= pt_edit_sequence(j, p, limit, l->transport, &delta);
+    if (j->e.sequence && l->protocol == PT_TCP && limit >= l->transport + 20 &&
+        pt_shift_sequence(p, limit, l->transport, j->e.sequence, &delta))
+        pt_count_for(&j->e, PT_BY_SEQUENCE), changed = 1;
     pt_update_transport(p, limit, l, delta);
     return changed;
 }
@@ -106,17 +95,6 @@ static inline int pt_edit_layer(pt_job *j, uint8_t *p, uint32_t caplen, const pt
 }
 
 /* ---- tunnels ---- */
-
-/* First byte behind what a transport checksum covers, as far as it was captured. */
-static inline uint32_t pt_covered_end(const uint8_t *p, uint32_t caplen, const pt_layer *l)
-{
-    uint32_t limit = caplen < l->end ? caplen : l->end;
-    if ((l->protocol == PT_UDP || l->protocol == PT_UDPLITE) && l->transport != PT_NONE && limit >= l->transport + 8) {
-        uint32_t said = pt_net16(p + l->transport + 4);
-        if (said >= 8 && said < limit - l->transport) return l->transport + said;
-    }
-    return limit;
-}
 
 /* One's complement sum of what an outer transport header covers; 0 where there is no checksum to follow. */
 static inline uint64_t pt_cover(const uint8_t *p, uint32_t caplen, const pt_layer *l)
@@ -280,132 +258,13 @@ static inline int pt_edit_macs(pt_job *j, uint8_t *p, const pt_record *r, uint16
 
 /* ---- payloads ---- */
 
-/* Offset of the first byte that is neither header nor addresses. */
-static inline uint32_t pt_payload_at(const uint8_t *p, uint32_t caplen, const pt_where *o)
-{
-    const pt_layer *l = &o->inner;
-    uint32_t at;
-    if (!o->depth) {
-        at = o->network != PT_NONE ? o->network : o->ethernet != PT_NONE ? o->ethernet + 14 : 0;
-        if (o->ethertype == PT_TYPE_ARP && caplen >= at + 8) at += 8 + 2 * (p[at + 4] + p[at + 5]);
-        return at < caplen ? at : caplen;
-    }
-    at = l->transport;
-    if (at == PT_NONE) {
-        if (l->status != PT_LATER_FRAGMENT) return l->status == PT_TRUNCATED ? caplen : l->ip < caplen ? l->ip : caplen;
-        if (l->version == 4) return l->ip + (p[l->ip] & 15u) * 4;
-        at = l->ip + 40;
-        for (uint8_t next = p[l->ip + 6]; pt_ipv6_extension(next) && at + 8 <= caplen;) {
-            int last = next == PT_FRAGMENT_HEADER;
-            at += pt_ipv6_extension_size(p + at, next, &next);
-            if (last) break;
-        }
-        return at < caplen ? at : caplen;
-    }
-    switch (l->protocol) {
-    case PT_TCP: at += caplen >= at + 13 && p[at + 12] >> 4 > 5 ? (p[at + 12] >> 4) * 4u : 20; break;
-    case PT_SCTP: at += 12; break;
-    case PT_UDP: case PT_UDPLITE: case 2: at += 8; break;
-    case PT_ICMP:
-        at += caplen > at && (p[at] == 3 || p[at] == 4 || p[at] == 5 || p[at] == 11 || p[at] == 12) ? 8 + 28 : 8;
-        break;
-    case PT_ICMPV6:
-        if (caplen > at && p[at] >= 130) at = caplen;
-        else at += caplen > at && p[at] < 128 ? 8 + 48 : 8;
-        break;
-    }
-    return at < caplen ? at : caplen;
-}
-
-/* Change bytes [at, caplen) by `with` and let the transport checksum follow. */
-static inline void pt_overwrite(pt_job *j, uint8_t *p, uint32_t caplen, const pt_where *o, uint32_t at)
-{
-    const pt_layer *l = &o->inner;
-    const int covered = o->depth && l->transport != PT_NONE && l->transport <= at;
-    uint32_t limit = o->depth ? pt_covered_end(p, caplen, l) : 0;
-    uint64_t before = covered && limit > l->transport ? pt_sum_bytes(p + l->transport, limit - l->transport) : 0;
-    uint32_t field = pt_pseudo_field(l);
-    int was_right = covered && l->protocol == PT_SCTP && pt_transport_sum(p, caplen, l, 0) == PT_SUM_RIGHT;
-    if (l->protocol == PT_ICMP || l->protocol == 2) field = 2;
-    if (j->payload == PT_PAYLOAD_ZERO) {
-        memset(p + at, 0, caplen - at);
-    } else {
-        j->payload_count++;
-        for (uint32_t k = at; k < caplen; k += 8) {
-            uint64_t word = pt_siphash(j->payload_key, j->payload_count, k, 0x7061796c);
-            memcpy(p + k, &word, caplen - k < 8 ? caplen - k : 8);
-        }
-    }
-    if (covered && field && limit >= l->transport + field + 2) {
-        uint64_t delta = (uint64_t)(uint16_t)~pt_fold(before) +
-                         pt_fold(pt_sum_bytes(p + l->transport, limit - l->transport));
-        pt_update(p + l->transport + field, delta, pt_zero_is_none(l));
-    }
-    if (was_right) pt_transport_sum(p, caplen, l, 1);
-}
-
-static inline int pt_edit_payload(pt_job *j, uint8_t *p, const pt_record *r, const pt_where *o, uint32_t k)
+static inline int pt_edit_payload(pt_job *j, uint8_t *p, const pt_record *r, uint16_t linktype, const pt_where *o, uint32_t k)
 {
     uint32_t at = pt_payload_at(p, r->caplen, o);
+    if (!o->depth && !at) at = pt_bare_link(p, r->caplen, linktype);
     if (at >= r->caplen) return 0;
-    if (j->payload != PT_PAYLOAD_DROP) pt_overwrite(j, p, r->caplen, o, at);
+    if (j->payload.mode != PT_PAYLOAD_DROP) pt_overwrite(&j->payload, p, r->caplen, o, at);
     else if (j->cut) j->cut[k] = at, j->any_cut = 1;
-    return 1;
-}
-
-/* A name of DNS (RFC 1035 section 4.1.4) from at on; returns the offset behind it, 0: cut or malformed. */
-static inline uint32_t pt_dns_name(const uint8_t *p, uint32_t at, uint32_t end)
-{
-    while (at < end) {
-        uint8_t n = p[at];
-        if (n == 0) return at + 1;
-        if (n >= 0xc0) return at + 2 <= end ? at + 2 : 0;
-        if (n > 63) return 0;
-        at += n + 1u;
-    }
-    return 0;
-}
-
-/* Addresses in the answers of DNS, LLMNR and mDNS over UDP follow the maps. */
-static inline int pt_edit_dns(pt_job *j, uint8_t *p, uint32_t caplen, const pt_where *o)
-{
-    const pt_layer *l = &o->inner;
-    uint32_t limit = o->depth ? pt_covered_end(p, caplen, l) : 0, at, records;
-    uint64_t before;
-    int changed = 0;
-    uint16_t a, b;
-    if (!o->depth || l->protocol != PT_UDP || l->transport == PT_NONE || limit < l->transport + 20) return 0;
-    a = pt_net16(p + l->transport);
-    b = pt_net16(p + l->transport + 2);
-    if (a != 53 && b != 53 && a != 5353 && b != 5353 && a != 5355 && b != 5355) return 0;
-    before = pt_sum_bytes(p + l->transport, limit - l->transport);
-    at = l->transport + 8;
-    records = pt_net16(p + at + 6) + pt_net16(p + at + 8) + pt_net16(p + at + 10);
-    {
-        uint32_t questions = pt_net16(p + at + 4);
-        at += 12;
-        while (questions-- && at && at < limit) {
-            at = pt_dns_name(p, at, limit);
-            if (at) at += 4;
-        }
-    }
-    for (; records && at && at < limit; records--) {
-        uint32_t length;
-        uint64_t ignored = 0;
-        at = pt_dns_name(p, at, limit);
-        if (!at || at + 10 > limit) break;
-        length = pt_net16(p + at + 8);
-        if (at + 10 + length > limit) break;
-        j->e.no_side = 1;
-        if (pt_net16(p + at) == 1 && length == 4) changed |= pt_map_address(&j->e, PT_DESTINATION, 4, p + at + 10, &ignored);
-        if (pt_net16(p + at) == 28 && length == 16) changed |= pt_map_address(&j->e, PT_DESTINATION, 6, p + at + 10, &ignored);
-        j->e.no_side = 0;
-        at += 10 + length;
-    }
-    if (!changed) return 0;
-    j->dns_mapped++;
-    pt_update(p + l->transport + 6,
-              (uint64_t)(uint16_t)~pt_fold(before) + pt_fold(pt_sum_bytes(p + l->transport, limit - l->transport)), 1);
     return 1;
 }
 
@@ -416,6 +275,7 @@ static inline int pt_edit_fuzz(pt_job *j, uint8_t *p, pt_record *r, const pt_whe
     uint32_t random = pt_tr_random(&j->fuzz_state), at, n, limit = r->caplen, cut = 0;
     int verdict;
     if (random % j->fuzz_factor) return 0;
+    if (o->depth && o->inner.flags & PT_FRAGMENT) return 0; /* its checksum covers other packets */
     if (o->depth && o->inner.end < limit) limit = o->inner.end;
     at = pt_payload_at(p, limit, o);
     if (at >= limit) return 0;
@@ -452,9 +312,9 @@ static inline int pt_edit_length(pt_job *j, uint8_t *p, pt_record *r, const pt_l
 static inline int pt_edit_inside(pt_job *j, uint8_t *p, pt_record *r, uint16_t linktype, const pt_where *o, uint32_t k)
 {
     int changed = 0;
-    if (j->dns) changed |= pt_edit_dns(j, p, r->caplen, o);
+    if (j->map_dns) changed |= pt_edit_dns(&j->e, &j->dns, p, r->caplen, o);
     if (j->e.anonymizer && j->e.anonymizer->macs) pt_anon_hardware(j, p, r, linktype, o), changed = 1;
-    if (j->payload) changed |= pt_edit_payload(j, p, r, o, k);
+    if (j->payload.mode) changed |= pt_edit_payload(j, p, r, linktype, o, k);
     if (j->any_mac) {
         int some = pt_edit_macs(j, p, r, linktype, o);
         changed |= some;
@@ -479,49 +339,149 @@ static inline int pt_edit_tunnel(pt_job *j, uint8_t *p, pt_record *r, uint16_t l
     return changed;
 }
 
-/* Edit every packet of a located batch. s2c: which of them come from the server, or NULL. */
-static inline void pt_edit_batch(pt_job *j, pt_batch *b, const uint8_t *s2c)
+/* Whether a job asks for nothing but mapped addresses and set MAC addresses, so that most packets can go the short way.
+ * Whoever adds an edit adds it here. */
+static inline int pt_is_plain_job(const pt_job *j)
 {
-    const int inside = j->dns || j->payload || j->any_mac || (j->e.anonymizer && j->e.anonymizer->macs);
-    for (uint32_t k = 0; k < b->n; k++) {
-        pt_record *r = &b->record[k];
-        const pt_where *o = &b->where[k];
-        uint8_t *p = b->bytes + r->data;
-        const uint16_t linktype = b->interfaces->of[r->interface].linktype;
-        const uint64_t before = j->e.malformed + j->e.cut + j->e.no_ethernet;
-        int changed = 0;
-        if (j->cut) j->cut[k] = PT_NO_CUT;
-        if (r->flags & (PT_SKIP | PT_DROP)) continue;
-        j->e.s2c = s2c ? s2c[k] : (r->flags & PT_FROM_SERVER) != 0;
-        if (j->fuzzing) changed |= pt_edit_fuzz(j, p, r, o, k);
-        if (o->depth) changed |= pt_edit_layers(j, p, r, linktype, o);
-        else if (j->addresses && o->ethertype == PT_TYPE_ARP) changed |= pt_rewrite_arp(&j->e, p, r->caplen, o->network);
-        if (inside) changed |= o->depth > 1 ? pt_edit_tunnel(j, p, r, linktype, o, k) : pt_edit_inside(j, p, r, linktype, o, k);
-        if (j->e.leaks && (!j->cut || j->cut[k] == PT_NO_CUT)) {
-            uint32_t at = pt_payload_at(p, r->caplen, o);
-            if (at < r->caplen) j->leaking += (uint64_t)pt_leaks_in(j->e.leaks, p + at, r->caplen - at);
-        }
-        if (j->fix_lengths && o->depth) changed |= pt_edit_length(j, p, r, &o->outer);
-        if (j->e.malformed + j->e.cut + j->e.no_ethernet != before) {
-            j->soft++;
-            if (j->skip_soft) r->flags |= PT_DROP, j->soft_dropped++;
-        }
-        if (!changed) continue;
-        j->e.edited++;
-        r->flags |= PT_EDITED;
-    }
+    const int macs = !j->any_mac || (j->any_mac == 3 && j->which == PT_OUTER);
+    const int notes = j->e.leaks || j->e.met || j->e.missed || (j->e.anonymizer && j->e.anonymizer->macs);
+    return macs && !notes && !(j->any_field || j->fuzzing || j->payload.mode || j->map_dns || j->fix_lengths);
 }
 
-/* Compute the checksums anew of the packets that ask for it. */
-static inline void pt_resum(pt_batch *b)
+/* Map the addresses of the short way's packets; they are of TCP or, if `udp`, of UDP. */
+static inline int pt_edit_plain_addresses(pt_job *j, uint8_t *p, const pt_layer *l, uint8_t *field, int udp)
+{
+    pt_edits *e = &j->e;
+    const int v4 = l->version == 4, listed = v4 && !e->more;
+    uint8_t *source = p + l->ip + (v4 ? 12 : 8), *destination = source + (v4 ? 4 : 16);
+    uint64_t delta = 0;
+    int changed = 0;
+    if (listed) {
+        if (e->v4[PT_SOURCE].n) changed = pt_map_listed4(e, PT_SOURCE, source, &delta);
+        if (e->v4[PT_DESTINATION].n) changed |= pt_map_listed4(e, PT_DESTINATION, destination, &delta);
+    } else {
+        changed = pt_map_address(e, PT_SOURCE, l->version, source, &delta);
+        changed |= pt_map_address(e, PT_DESTINATION, l->version, destination, &delta);
+    }
+    if (!changed) return 0;
+    if (v4) pt_update(p + l->ip + 10, delta, 0);
+    pt_update(field, delta, udp);
+    return 1;
+}
+
+/* The short way: TCP or UDP in one IP layer, neither fragment nor multicast, for a plain job. Returns whether bytes
+ * changed, or -1 and has changed nothing: the packet must go the long way. */
+static inline int pt_edit_plain(pt_job *j, uint8_t *p, uint32_t caplen, const pt_where *o)
+{
+    const pt_layer *l = &o->outer;
+    const int udp = l->protocol == PT_UDP;
+    const uint32_t limit = caplen < l->end ? caplen : l->end, field = l->transport + (udp ? 6 : 16);
+    int changed = 0, macs = 0;
+    if (o->depth != 1 || l->flags || l->transport == PT_NONE || (l->protocol != PT_TCP && !udp)) return -1;
+    if (limit < field + 2 || (j->any_mac && o->ethernet == PT_NONE)) return -1;
+    if (l->transport != l->ip + (l->version == 4 ? 20u : 40u)) return -1; /* options may hold addresses */
+    if (j->addresses) {
+        if (pt_is_group(p + l->ip + (l->version == 4 ? 16 : 24), l->version)) return -1;
+        changed = pt_edit_plain_addresses(j, p, l, p + field, udp);
+    }
+    if (j->any_mac) {
+        for (int side = 0; side < 2; side++)
+            if (j->set_mac[side][j->e.s2c]) macs |= pt_set_mac(p + o->ethernet + 6 * side, j->mac[side][j->e.s2c]);
+        j->macs_changed += (uint64_t)macs;
+    }
+    return changed | macs;
+}
+
+/* Edit packet k of a batch. Returns whether it changed. */
+static inline int pt_edit_record(pt_job *j, pt_batch *b, const pt_where *o, uint32_t k)
+{
+    const int inside = j->map_dns || j->payload.mode || j->any_mac || (j->e.anonymizer && j->e.anonymizer->macs);
+    const uint64_t before = j->e.malformed + j->e.cut + j->e.no_ethernet;
+    pt_record *r = &b->record[k];
+    uint8_t *p = b->bytes + r->data;
+    const uint16_t linktype = b->interfaces->of[r->interface].linktype;
+    int changed = 0;
+    if (j->fuzzing) changed |= pt_edit_fuzz(j, p, r, o, k);
+    if (o->depth) changed |= pt_edit_layers(j, p, r, linktype, o);
+    else if (j->addresses && o->ethertype == PT_TYPE_ARP) changed |= pt_rewrite_arp(&j->e, p, r->caplen, o->network);
+    if (inside) changed |= o->depth > 1 ? pt_edit_tunnel(j, p, r, linktype, o, k) : pt_edit_inside(j, p, r, linktype, o, k);
+    if (j->e.leaks && (!j->cut || j->cut[k] == PT_NO_CUT)) {
+        uint32_t at = pt_payload_at(p, r->caplen, o);
+        if (at < r->caplen) j->leaking += (uint64_t)pt_leaks_in(j->e.leaks, p + at, r->caplen - at);
+    }
+    if (j->fix_lengths && o->depth) changed |= pt_edit_length(j, p, r, &o->outer);
+    if (j->e.malformed + j->e.cut + j->e.no_ethernet != before) {
+        j->soft++;
+        if (j->skip_soft) r->flags |= PT_DROP, j->soft_dropped++;
+    }
+    return changed;
+}
+
+/* Edit records [first, first + n), whose headers are known. */
+static inline void pt_edit_records(pt_job *j, pt_batch *b, const pt_where *where, uint32_t first, uint32_t n)
+{
+    const int plain = pt_is_plain_job(j);
+    uint64_t edited = 0;
+    for (uint32_t k = first; k < first + n; k++) {
+        pt_record *r = &b->record[k];
+        int changed = -1;
+        j->e.packet++;
+        if (j->cut) j->cut[k] = PT_NO_CUT;
+        if (r->flags & (PT_SKIP | PT_DROP)) continue;
+        j->e.s2c = (r->flags & PT_FROM_SERVER) != 0;
+        if (plain) changed = pt_edit_plain(j, b->bytes + r->data, r->caplen, &where[k - first]);
+        if (changed < 0) changed = pt_edit_record(j, b, &where[k - first], k);
+        if (!changed) continue;
+        edited++;
+        r->flags |= PT_EDITED;
+    }
+    j->e.edited += edited;
+}
+
+/* Compute the checksums anew of those of records [first, first + n) that ask for it. */
+static inline void pt_resum_records(pt_batch *b, const pt_where *where, uint32_t first, uint32_t n)
 {
     pt_sum_counts ignored;
     memset(&ignored, 0, sizeof ignored);
-    for (uint32_t k = 0; k < b->n; k++) {
+    for (uint32_t k = first; k < first + n; k++) {
         pt_record *r = &b->record[k];
-        if (r->flags & PT_RESUM && b->where[k].depth)
-            pt_packet_sums(b->bytes + r->data, r, b->interfaces->of[r->interface].linktype, &b->where[k], 1, &ignored);
+        const pt_where *o = &where[k - first];
+        if (!(r->flags & PT_RESUM)) continue;
+        if (o->depth) pt_packet_sums(b->bytes + r->data, r, b->interfaces->of[r->interface].linktype, o, 1, &ignored);
         r->flags &= (uint8_t)~PT_RESUM;
+    }
+}
+
+static inline void pt_resum(pt_batch *b)
+{
+    pt_where tile[PT_TILE];
+    for (uint32_t first = 0; first < b->n; first += PT_TILE)
+        pt_resum_records(b, pt_tile_where(b, first, tile), first, pt_tile(b, first));
+}
+
+/* Edit every packet of a batch. */
+static inline void pt_edit_batch(pt_job *j, pt_batch *b)
+{
+    pt_where tile[PT_TILE];
+    for (uint32_t first = 0; first < b->n; first += PT_TILE)
+        pt_edit_records(j, b, pt_tile_where(b, first, tile), first, pt_tile(b, first));
+}
+
+/* Edit every packet of a batch, compute checksums anew where that is asked for, and with fix all of them: all of it for
+ * some records before the next ones, while they are in the cache. For a job that cannot cut. */
+static inline void pt_edit_and_sum(pt_job *j, pt_batch *b, int fix, pt_sum_counts *counts)
+{
+    pt_where tile[PT_TILE];
+    for (uint32_t first = 0; first < b->n; first += PT_TILE) {
+        const uint32_t n = pt_tile(b, first);
+        const pt_where *where = pt_tile_where(b, first, tile);
+        pt_edit_records(j, b, where, first, n);
+        if (j->relocate) {
+            pt_locate_records(b, first, n, tile);
+            where = tile;
+        }
+        pt_resum_records(b, where, first, n);
+        if (fix) pt_record_sums(b, where, first, n, 1, counts);
     }
 }
 

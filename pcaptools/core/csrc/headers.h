@@ -709,7 +709,57 @@ static inline void pt_walk_start(pt_walk *w, const uint8_t *p, uint32_t caplen, 
     w->status = PT_NOT_IP;
 }
 
-static inline void pt_locate_packet(const uint8_t *p, uint32_t caplen, uint32_t wirelen, uint16_t linktype, pt_where *o)
+/* Whether pt_udp_tunnel() may find a tunnel between two ports. */
+static inline int pt_tunnel_port(uint16_t sport, uint16_t dport)
+{
+    return dport == 4789 || dport == 8472 || dport == 6081 || dport == 2152 || sport == 2152 || dport == 3544 ||
+           sport == 3544;
+}
+
+/* The short way for most packets: Ethernet, IPv4 without options or IPv6 without extension headers, unfragmented, then
+ * TCP, UDP or ICMP and no tunnel. Returns 0 for all others; else it tells what the walk would. */
+static inline int pt_locate_plain(const uint8_t *p, uint32_t caplen, uint32_t wirelen, pt_where *o)
+{
+    pt_layer l;
+    uint16_t type;
+    if (caplen < 34 + 4) return 0;
+    type = pt_net16(p + 12);
+    l.ip = 14;
+    l.flags = 0;
+    if (type == PT_TYPE_IPV4) {
+        uint32_t length = pt_net16(p + 16);
+        if (p[14] != 0x45 || length < 20 || pt_net16(p + 20) & 0x3fff) return 0;
+        l.version = 4;
+        l.protocol = p[23];
+        l.end = 14 + length;
+        l.transport = 34;
+    } else if (type == PT_TYPE_IPV6) {
+        uint32_t length = pt_net16(p + 18);
+        if (caplen < 54 + 4 || p[14] >> 4 != 6 || length == 0) return 0;
+        l.version = 6;
+        l.protocol = p[20];
+        l.end = 54 + length;
+        l.transport = 54;
+    } else {
+        return 0;
+    }
+    if (l.protocol == PT_UDP) {
+        if (pt_tunnel_port(pt_net16(p + l.transport), pt_net16(p + l.transport + 2))) return 0;
+    } else if (l.protocol != PT_TCP && l.protocol != PT_ICMP && l.protocol != PT_ICMPV6) {
+        return 0;
+    }
+    l.status = l.end > (wirelen < caplen ? caplen : wirelen) ? PT_BAD_LENGTH : PT_OK;
+    o->ethernet = 0;
+    o->network = 14;
+    o->ethertype = type;
+    o->status = l.status;
+    o->depth = 1;
+    o->outer = o->inner = l;
+    return 1;
+}
+
+/* The long way, for all packets. */
+static inline void pt_locate_walk(const uint8_t *p, uint32_t caplen, uint32_t wirelen, uint16_t linktype, pt_where *o)
 {
     pt_layer layers[PT_MAX_DEPTH];
     pt_walk w;
@@ -730,6 +780,34 @@ static inline void pt_locate_packet(const uint8_t *p, uint32_t caplen, uint32_t 
     if (o->ethertype == PT_TYPE_RAW_IP) o->status = w.at < caplen ? PT_MALFORMED : PT_TRUNCATED;
 }
 
+static inline void pt_locate_packet(const uint8_t *p, uint32_t caplen, uint32_t wirelen, uint16_t linktype, pt_where *o)
+{
+    if (linktype != 1 || !pt_locate_plain(p, caplen, wirelen, o)) pt_locate_walk(p, caplen, wirelen, linktype, o);
+}
+
+/* Find the headers of records [first, first + n) of a batch. */
+static inline void pt_locate_records(const pt_batch *b, uint32_t first, uint32_t n, pt_where *where)
+{
+    const pt_interface *of = b->interfaces->of;
+    for (uint32_t k = 0; k < n; k++) {
+        const pt_record *r = &b->record[first + k];
+        pt_locate_packet(b->bytes + r->data, r->caplen, r->wirelen, of[r->interface].linktype, &where[k]);
+    }
+}
+
+/* Records that one pass after another works on while they are in the nearest cache. */
+enum { PT_TILE = 32 };
+
+static inline uint32_t pt_tile(const pt_batch *b, uint32_t first) { return b->n - first < PT_TILE ? b->n - first : PT_TILE; }
+
+/* Where the headers of the tile from `first` on are: what the batch knows, or found now, into tile[PT_TILE]. */
+static inline const pt_where *pt_tile_where(const pt_batch *b, uint32_t first, pt_where *tile)
+{
+    if (b->located) return b->where + first;
+    pt_locate_records(b, first, pt_tile(b, first), tile);
+    return tile;
+}
+
 /* Fill b->where. 0: done, -1: no memory. */
 static inline int pt_locate(pt_batch *b)
 {
@@ -740,11 +818,7 @@ static inline int pt_locate(pt_batch *b)
         b->where = where;
         b->where_room = b->room;
     }
-    for (uint32_t k = 0; k < b->n; k++) {
-        const pt_record *r = &b->record[k];
-        pt_locate_packet(b->bytes + r->data, r->caplen, r->wirelen, b->interfaces->of[r->interface].linktype,
-                         &b->where[k]);
-    }
+    if (b->n) pt_locate_records(b, 0, b->n, b->where);
     b->located = 1;
     return 0;
 }

@@ -12,15 +12,17 @@ enum pt_fuzzed { PT_FUZZ_NOTHING, PT_FUZZ_DROP, PT_FUZZ_CUT, PT_FUZZ_BYTES };
 /* Ports first to last become `to`. */
 typedef struct {
     uint16_t first, last, to;
-    uint64_t matched;
+    uint64_t matched, packets, packet; /* ports; packets; number of the last one */
 } pt_port_rule;
 
-static inline uint16_t pt_new_port(pt_port_rule *rule, uint32_t n, uint16_t port, uint64_t *matched)
+/* The first rule that fits decides. packet: number of the packet, from 1. */
+static inline uint16_t pt_new_port(pt_port_rule *rule, uint32_t n, uint16_t port, uint64_t packet, uint64_t *matched)
 {
     for (uint32_t k = 0; k < n; k++) {
         if (port < rule[k].first || port > rule[k].last) continue;
         rule[k].matched++;
-        if (matched) ++*matched;
+        if (rule[k].packet != packet) rule[k].packet = packet, rule[k].packets++;
+        ++*matched;
         return rule[k].to;
     }
     return port;
@@ -44,6 +46,32 @@ static inline void pt_put_flowlabel(uint8_t *ip, uint32_t value)
 {
     ip[1] = (uint8_t)((ip[1] & 0xf0) | (value >> 16 & 15));
     pt_put_net16(ip + 2, (uint16_t)value);
+}
+
+/* Add to the sequence numbers of the TCP header at `at`, to those of SACK (RFC 2018) too; of a header that is not all
+ * there, to what is. At least 8 bytes are. */
+static inline int pt_shift_sequence(uint8_t *p, uint32_t limit, uint32_t at, uint32_t by, uint64_t *delta)
+{
+    uint8_t old[60];
+    uint32_t size = 8, option = at + 20, end;
+    if (limit >= at + 20) {
+        size = (p[at + 12] >> 4) * 4u;
+        if (size < 20 || at + size > limit) size = 20;
+    }
+    end = at + size;
+    memcpy(old, p + at, size);
+    pt_put_net32(p + at + 4, pt_net32(p + at + 4) + by);
+    if (size >= 20 && !((p[at + 13] & 2) && !(p[at + 13] & 16))) pt_put_net32(p + at + 8, pt_net32(p + at + 8) + by);
+    while (option + 1 < end && p[option]) {
+        uint32_t length = p[option] == 1 ? 1 : p[option + 1];
+        if (!length || (p[option] != 1 && length < 2) || option + length > end) break;
+        if (p[option] == 5)
+            for (uint32_t edge = option + 2; edge + 4 <= option + length; edge += 4)
+                pt_put_net32(p + edge, pt_net32(p + edge) + by);
+        option += length;
+    }
+    *delta += pt_delta(old, p + at, size);
+    return memcmp(old, p + at, size) != 0;
 }
 
 /* tcprewrite's generator of random numbers. */

@@ -109,17 +109,37 @@ static inline int pt_move_record(const pt_batch *b, const pt_record *r, pt_batch
     return 0;
 }
 
-/* Take the records of `held` up to time `until` out in order, into out; the others into rest. Both are empty.
- * 0: done, -1: no memory. */
-static inline int pt_release(const pt_batch *held, int64_t until, pt_batch *out, pt_batch *rest)
+/* What a window for sorting does. */
+typedef struct {
+    size_t most;           /* bytes that it may keep back */
+    uint8_t begun;
+    int64_t last;          /* time of the latest packet given out */
+    uint64_t late, early;  /* packets behind a later one; packets given out before their time, for want of room */
+} pt_window;
+
+static inline void pt_window_given(pt_window *w, const pt_record *r)
+{
+    if (w->begun && r->time < w->last) w->late++;
+    else w->last = r->time;
+    w->begun = 1;
+}
+
+/* Take the records of `held` up to time `until` out in order, and as many more as there is no room for, into out; the
+ * others into rest. Both are empty. 0: done, -1: no memory. */
+static inline int pt_release(pt_window *w, const pt_batch *held, int64_t until, pt_batch *out, pt_batch *rest)
 {
     uint32_t *order = malloc((size_t)held->n * 2 * sizeof *order + 8);
+    size_t left = held->used;
     int verdict = 0;
     if (!order) return -1;
     pt_merge_sort(held->record, order, order + held->n, held->n);
     for (uint32_t k = 0; k < held->n && !verdict; k++) {
         const pt_record *r = &held->record[order[k]];
-        verdict = pt_move_record(held, r, r->time <= until ? out : rest);
+        const int due = r->time <= until, full = left > w->most;
+        verdict = pt_move_record(held, r, due || full ? out : rest);
+        if (due || full) pt_window_given(w, r);
+        w->early += (uint64_t)(full && !due);
+        left -= r->end - r->start;
     }
     free(order);
     return verdict;

@@ -42,6 +42,8 @@ typedef struct {
     uint32_t chop_at[2];
     uint8_t chop_wire;
     uint8_t drop_soft;
+    uint8_t *scratch;           /* room for any packet, to be freed by the owner; NULL: nothing is taken out of tunnels */
+    uint32_t scratch_room;
     /* what happened */
     uint64_t shaped, cut, padded, unshaped, dropped[PT_UNSHAPED_REASONS];
 } pt_shape;
@@ -267,7 +269,7 @@ static inline void pt_convert_link(const pt_shape *s, pt_made *m, const uint8_t 
         pt_link_layer(&w, linktype);
         type = w.type;
         at = w.at;
-        if ((m->heads || s->out_type == 101 || s->out_type == 0 || s->out_type == 108 || s->out_type == 9 || s->out_type == 50) &&
+        if ((s->out_type == 101 || s->out_type == 0 || s->out_type == 108 || s->out_type == 9 || s->out_type == 50) &&
             o->depth) { /* these carry IP only: tags and labels go */
             at = o->outer.ip;
             type = o->outer.version == 6 ? PT_TYPE_IPV6 : PT_TYPE_IPV4;
@@ -526,11 +528,24 @@ static inline void pt_shape_chop(pt_shape *s, pt_made *m)
     }
 }
 
+/* Make what came out of a tunnel one piece, a packet as if captured so. */
+static inline void pt_flatten(pt_shape *s, pt_made *m, pt_record *r, uint16_t linktype, pt_where *o)
+{
+    memcpy(s->scratch, m->head, m->heads);
+    memcpy(s->scratch + m->heads, m->tail, m->tails);
+    r->caplen = m->tails = m->heads + m->tails;
+    r->wirelen = m->wirelen;
+    m->heads = 0;
+    m->tail = s->scratch;
+    pt_locate_packet(s->scratch, r->caplen, r->wirelen, linktype, o);
+}
+
 /* One packet. Returns whether anything is other than it was. */
 static inline int pt_shape_packet(pt_shape *s, pt_made *m, const uint8_t *p, const pt_record *r, uint16_t linktype,
                                   const pt_where *o, int s2c)
 {
     pt_record fitted = *r;
+    pt_where inner;
     m->heads = m->pad = 0;
     m->resum = 0;
     m->reason = PT_SHAPED;
@@ -542,29 +557,41 @@ static inline int pt_shape_packet(pt_shape *s, pt_made *m, const uint8_t *p, con
     m->tail = p;
     m->tails = fitted.caplen;
     m->wirelen = fitted.wirelen;
-    if (s->decap) pt_shape_decap(m, p, &fitted, linktype, o);
-    if (s->is_user || (s->out_type >= 0 && !pt_same_link(s->out_type, linktype))) {
-        if (m->heads && o->depth) { /* taken out of a tunnel: from its IP header on */
-            pt_where inner = *o;
-            inner.outer = o->inner;
-            inner.network = inner.outer.ip;
-            inner.depth = 1;
-            pt_convert_link(s, m, p, &fitted, linktype, &inner, s2c);
-        } else {
-            pt_convert_link(s, m, p, &fitted, linktype, o, s2c);
+    if (s->decap) {
+        pt_shape_decap(m, p, &fitted, linktype, o);
+        if (m->tail != p && (s->out_type >= 0 || s->is_user || s->fixlen || s->mtu_trunc)) {
+            pt_flatten(s, m, &fitted, linktype, &inner);
+            p = s->scratch;
+            o = &inner;
         }
+    }
+    if (s->is_user || (s->out_type >= 0 && !pt_same_link(s->out_type, linktype))) {
+        pt_convert_link(s, m, p, &fitted, linktype, o, s2c);
         if (m->reason) return 1;
     }
     if (m->ethernet && (s->vlan || s->pushes || s->pops || s->translations) && (m->heads >= 14 || pt_pull(m, 14 - m->heads)))
         pt_shape_vlan(s, m);
     if (s->fixlen || s->mtu_trunc) {
-        pt_where inner = *o;
-        if (s->decap && o->depth) inner.outer = o->inner;
-        pt_shape_lengths(s, m, p, &inner);
+        pt_shape_lengths(s, m, p, o);
         if (m->reason) return 1;
     }
     if (s->chop[0] || s->chop[1] || s->snaplen) pt_shape_chop(s, m);
     return m->heads || m->pad || m->tails != r->caplen || m->wirelen != r->wirelen;
+}
+
+/* Room for the batch's largest packet, where any may be taken out of a tunnel. 0: there is, -1: no memory. */
+static inline int pt_scratch(pt_shape *s, const pt_batch *b)
+{
+    uint32_t most = 0;
+    uint8_t *scratch;
+    if (!s->decap) return 0;
+    for (uint32_t k = 0; k < b->n; k++) most = b->record[k].caplen > most ? b->record[k].caplen : most;
+    if (s->scratch && most <= s->scratch_room) return 0;
+    scratch = realloc(s->scratch, most + PT_MAX_HEAD);
+    if (!scratch) return -1;
+    s->scratch = scratch;
+    s->scratch_room = most;
+    return 0;
 }
 
 /* Build the batch anew in out (empty). s2c: direction of each packet, or NULL. 0: done, -1: no memory. */
@@ -573,6 +600,7 @@ static inline int pt_shape_batch(pt_shape *s, const pt_batch *b, pt_batch *out, 
     pt_made m;
     uint32_t at = 0;
     pt_store_like(out, b);
+    if (pt_scratch(s, b)) return -1;
     for (uint32_t k = 0; k < b->n; k++) {
         const pt_record *r = &b->record[k];
         if (pt_copy_bytes(out, b->bytes + at, r->start - at)) return -1;
