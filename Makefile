@@ -1,6 +1,6 @@
 # make            .venv with the project installed in it (editable), native code compiled
 # make test       all tests; with CI=true also installs the programs that they talk to
-# make demo bench lint check-asan fuzz dist clean
+# make demo bench soak lint check-asan fuzz dist clean
 # make install    PREFIX=/usr/local DESTDIR=
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -26,7 +26,7 @@ endif
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: all build demo test deps-test bench lint check-asan fuzz dist install uninstall clean
+.PHONY: all build demo test deps-test bench soak lint check-asan fuzz dist install uninstall clean
 
 all: build
 
@@ -60,6 +60,9 @@ deps-test:
 bench: build
 	packaging/system-packages bench
 	$(RUN) bench/run.py
+
+soak: build
+	$(RUN) bench/soak.py
 
 .venv/bin/ruff .venv/bin/mypy .venv/bin/pyproject-build: | .venv/ready
 	$(PIP) install $(@F:pyproject-%=%)

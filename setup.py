@@ -16,9 +16,12 @@ def extension(room, name):
     )
 
 
-extensions = [extension("core", name) for name in ("core", "edits", "flows", "generate", "info", "merge", "replay")]
+extensions = [
+    extension("core", name)
+    for name in ("choose", "core", "edits", "flows", "generate", "info", "merge", "replay", "sides")
+]
 extensions.append(extension("files", "many"))
 if sys.platform == "linux":
-    extensions.append(extension("net", "net"))
+    extensions += [extension("net", name) for name in ("net",)]
 
 setup(ext_modules=extensions)

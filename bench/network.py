@@ -2,6 +2,7 @@
 the devices that it needs, and prints what it found as JSON:
 
     network.py topspeed|schedule CAPTURE --bin DIR --rounds N [--sendmmsg PROGRAM]
+    network.py live DIRECTORY --bin DIR --rounds N          # see live.py
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from captures import CLIENT_MAC, SERVER_MAC
+from live import live
 from measure import Failed, Missing, Run, alternate, command, medians, program, run, unwind_on_signals
 
 # linux/if_packet.h, asm-generic/socket.h
@@ -74,26 +76,11 @@ class Ring:
 
 
 def topspeed(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Rows: the sending itself by each program's own report, and the whole process."""
+    """Rows: the sending itself by each program's own report, and the whole process; into ifb, and across veth."""
     _ip("link", "add", "ifb0", "type", "ifb")
     _ip("link", "set", "ifb0", "up")
-    tcpreplay = program("tcpreplay")
-    contenders = {
-        "pcapreplay": [*command(args.bin, "pcapreplay"), "-i", "ifb0", "--topspeed", args.capture],
-        "threads": [*command(args.bin, "pcapreplay"), "-i", "ifb0", "--topspeed", "--threads", "2", args.capture],
-        "sendmmsg": [args.sendmmsg, "ifb0", args.capture],
-        "tcpreplay": [tcpreplay, "-i", "ifb0", "--topspeed", args.capture],
-        "tcpreplay -K": [tcpreplay, "-i", "ifb0", "-K", "--no-flow-stats", "--topspeed", args.capture],
-    }
+    runs = _send_all(args, "ifb0", ("pcapreplay", "threads", "xdp", "sendmmsg", "tcpreplay", "tcpreplay -K"))
     packets = len(_times(args.capture))
-
-    def send(argv: list[str]) -> Run:
-        result = run(argv)
-        if _sent(result) != packets:
-            raise Failed(f"{' '.join(argv)}: sent {_sent(result)} packets of {packets}")
-        return result
-
-    runs = alternate({name: _bind(send, argv) for name, argv in contenders.items()}, args.rounds)
     bounds = {"sendmmsg": "<= 1.07", "tcpreplay": ">= 1.75", "tcpreplay -K": ">= 1.3"}
     per_packet: dict[str, Callable[[Run], float]] = {
         "sending": lambda one: 1e9 / _rate(one),
@@ -105,13 +92,45 @@ def topspeed(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             yield _row(what, "ns/packet", found["pcapreplay"], peer, found[peer], bound)
         if what == "sending":
             yield _row("sending, 2 threads", "ns/packet", found["threads"], "tcpreplay", found["tcpreplay"], ">= 2.5")
+            yield _row("sending, AF_XDP", "ns/packet", found["xdp"], "pcapreplay", found["pcapreplay"], "")
+    _veth()
+    found = medians(_send_all(args, "sender", ("pcapreplay", "xdp", "tcpreplay")), per_packet["sending"])
+    yield _row("across veth", "ns/packet", found["pcapreplay"], "tcpreplay", found["tcpreplay"], ">= 1.4")
+    yield _row("across veth, AF_XDP", "ns/packet", found["xdp"], "pcapreplay", found["pcapreplay"], "")
+
+
+def _send_all(args: argparse.Namespace, device: str, names: tuple[str, ...]) -> dict[str, list[Run]]:
+    """The capture at top speed by each program in turn. Raises Failed when one does not send all of it."""
+    ours = [*command(args.bin, "pcapreplay"), "-i", device, "--topspeed", args.capture]
+    tcpreplay = [program("tcpreplay"), "-i", device, "--topspeed", args.capture]
+    contenders = {
+        "pcapreplay": ours,
+        "threads": [*ours, "--threads", "2"],
+        "xdp": [*ours, "--xdp"],
+        "sendmmsg": [args.sendmmsg, device, args.capture],
+        "tcpreplay": tcpreplay,
+        "tcpreplay -K": [*tcpreplay[:-1], "-K", "--no-flow-stats", args.capture],
+    }
+    packets = len(_times(args.capture))
+
+    def send(argv: list[str]) -> Run:
+        result = run(argv)
+        if _sent(result) != packets:
+            raise Failed(f"{' '.join(argv)}: sent {_sent(result)} packets of {packets}")
+        return result
+
+    return alternate({name: _bind(send, contenders[name]) for name in names}, args.rounds)
+
+
+def _veth() -> None:
+    _ip("link", "add", "sender", "type", "veth", "peer", "name", "receiver")
+    for device in ("sender", "receiver"):
+        _ip("link", "set", device, "addrgenmode", "none", "up")
 
 
 def schedule(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Rows: errors against the recorded times, by the receiving kernel's clock."""
-    _ip("link", "add", "sender", "type", "veth", "peer", "name", "receiver")
-    for device in ("sender", "receiver"):
-        _ip("link", "set", device, "addrgenmode", "none", "up")
+    _veth()
     due = _times(args.capture)
     contenders = {
         "pcapreplay": [*command(args.bin, "pcapreplay"), "-i", "sender", args.capture],
@@ -178,11 +197,14 @@ def _bind(measured: Callable[[list[str]], Any], argv: list[str]) -> Callable[[],
     return lambda: measured(argv)
 
 
+PARTS = {"topspeed": topspeed, "schedule": schedule, "live": live}
+
+
 def main() -> int:
     """Measure one part; returns the exit status."""
     parser = argparse.ArgumentParser(description="Measure programs that send, in this network namespace.")
-    parser.add_argument("part", choices=("topspeed", "schedule"))
-    parser.add_argument("capture")
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("capture", help="of live: a directory to work in")
     parser.add_argument("--bin", required=True, help="the directory of the commands")
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--sendmmsg", help="the compiled sendmmsg.c")
@@ -190,7 +212,7 @@ def main() -> int:
     unwind_on_signals()
     found: dict[str, Any] = {"rows": [], "problems": []}
     try:
-        found["rows"] = list(topspeed(args) if args.part == "topspeed" else schedule(args))
+        found["rows"] = list(PARTS[args.part](args))
     except Missing as missing:
         found["problems"].append(f"{missing} is not there")
     except Failed as failure:

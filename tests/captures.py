@@ -337,8 +337,14 @@ def batches(data: bytes, size: int = 1 << 30):
 
 
 def one_batch(packets, linktype: int = 1, **options):
-    """A batch of these packets."""
-    return next(batches(pcap(packets, linktype, **options)))
+    """A batch of these packets, however many."""
+    from pcaptools.core.batch import Batch
+    from pcaptools.files.capture import Capture
+
+    data = pcap(packets, linktype, **options)
+    batch = Batch(len(data))
+    Capture(Pieces(data, 1 << 30), "test").fill(batch)
+    return batch
 
 
 def one_packet(data: bytes, linktype: int = 1, wire: int | None = None):

@@ -98,7 +98,7 @@ def in_every_byte(options: dict[str, Any]) -> None:
         assert injector.sender.lateness(1.0) == injector.sender.retried == injector.sender.cut == 0
 
 
-@pytest.mark.parametrize("options", [{}, {"qdisc_bypass": False}, {"backend": "pypcap"}])
+@pytest.mark.parametrize("options", [{}, {"qdisc_bypass": False}, {"backend": "xdp"}, {"backend": "pypcap"}])
 def test_every_byte_arrives_in_order(options: dict[str, Any]) -> None:
     namespace.call(in_every_byte, options)
 

@@ -120,12 +120,18 @@ def test_a_million_packets_do_not_drift():
     assert schedule.last == (10**6 - 1) * step * 7 // 3
 
 
-def test_a_million_packets_at_a_rate_do_not_drift():
-    schedule = pace.packets_per_second(Fraction(3))
+@pytest.mark.parametrize("rate", [Fraction(3), Fraction(1, 3)])  # four days, a month
+def test_a_million_packets_at_a_rate_do_not_drift(rate):
+    schedule = pace.packets_per_second(rate)
     batch = at_times(*[0] * 50_000, size=0)
     for _ in range(19):
         due(schedule, batch)
-    assert due(schedule, batch) == [k * SECOND // 3 for k in range(950_000, 10**6)]
+    assert due(schedule, batch) == [int(k * SECOND / rate) for k in range(950_000, 10**6)]
+
+
+def test_no_rate_is_no_schedule():
+    assert pace.parse_rate("0") is pace.parse_rate("0.0") is None
+    assert pace.parse_rate("0.5") == Fraction(1, 2)
 
 
 def test_far_times_stop_at_the_largest():

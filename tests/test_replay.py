@@ -21,10 +21,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import captures
+import livenet
 import namespace
 import pytest
 
-from pcaptools.core import _replay
+from pcaptools.core import _sides
 from pcaptools.core.times import parse_time
 from pcaptools.engines import pace, replay_choice
 from pcaptools.engines.aliases import translated
@@ -431,6 +432,31 @@ def test_raw_ip_gets_an_ethernet_header(tmp_path: Path) -> None:
     namespace.call(in_to_host, str(tmp_path / "in.pcap"))
 
 
+def in_next_hop(path: str) -> None:
+    """Hosts with addresses, behind a gateway, with a name, ours, silent, unknown."""
+    with livenet.Host() as host:
+        [mac] = re.findall(r"link/ether (\S+)", host.run(["ip", "link", "show", "pt1"]))
+        livenet.ip(f"route add 198.51.100.0/24 via {livenet.HOST4}\nroute add 2001:db8::/32 via {livenet.HOST6}\n")
+        for there in (livenet.HOST4, livenet.HOST6, f"[{livenet.HOST6}]", "198.51.100.7", "2001:db8::7", mac.upper()):
+            result = replay("-i", "pt0", "--to-host", there, "-t", "--json", path)
+            assert (result.returncode, result.stderr) == (0, ""), (there, result.stderr)
+        for there, said in (
+            (livenet.NEAR4, f"--to-host: {livenet.NEAR4} is an address of this machine: --tap sends into it"),
+            (livenet.FREE6, f"pt0: {livenet.FREE6} does not answer: give its MAC address to --to-host"),
+        ):
+            result = replay("-i", "pt0", "--to-host", there, path)
+            assert (result.returncode, result.stderr) == (2, f"pcapreplay: {said}\n"), result.stderr
+        result = replay("-i", "pt0", "--to-host", "no.such.host.invalid", path)
+        assert result.stderr.startswith(
+            "pcapreplay: --to-host: 'no.such.host.invalid' is no MAC address, and no host: "
+        )
+
+
+def test_the_next_hop_of_a_host(tmp_path: Path) -> None:
+    (tmp_path / "in.pcap").write_bytes(captures.pcap([captures.ipv4(captures.udp(b"4"), 17)], 101))
+    namespace.call(in_next_hop, str(tmp_path / "in.pcap"), timeout=60)
+
+
 # ---- into services -----------------------------------------------------------------------------------------------
 
 COLLECTOR, EXPORTER = bytes([10, 7, 7, 2]), bytes([10, 7, 7, 1])
@@ -569,11 +595,11 @@ def test_a_dataset_arrives_on_time(dataset: Path) -> None:
 
 def test_the_native_tables_take_hostile_lengths() -> None:
     batch = captures.one_batch([b"", frame(0)[:13], captures.ether(b"\x45"), captures.ether(captures.ipv4(b"", 6))])
-    hosts = _replay.Hosts()
+    hosts = _sides.Hosts()
     hosts.note(batch)
     hosts.lanes(batch, 1)
-    _replay.lanes_by_hash(batch, 3)
+    _sides.lanes_by_hash(batch, 3)
     assert hosts.sender_lanes(batch, 4) == (4, 0, 0)
-    flows = _replay.FlowSet()
+    flows = _sides.FlowSet()
     flows.add(captures.one_batch([captures.ether(captures.ipv4(captures.tcp(), 6))] * 3))
     assert flows.counts == (1, 3, 0)

@@ -32,6 +32,11 @@ def parse_speed(text: str) -> Fraction:
     return speed
 
 
+def parse_rate(text: str) -> Fraction | None:
+    """The same; None for 0, which tcpreplay takes for as fast as possible."""
+    return None if re.fullmatch(r"0+(\.0*)?", text) else parse_speed(text)
+
+
 def parse_duration(text: str) -> int:
     """A duration in ns: seconds (`2`, `0.5`) or with units (`20ms`, `1m30s`, `1h`). Raises ValueError."""
     parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|ms|s|m|h|d|)", text)

@@ -79,12 +79,18 @@ class Player:
 
     def pause(self, lasted: int) -> None:
         """The process was stopped for so many ns: the rest of the schedule moves by them."""
-        self.start += lasted if self.start else 0
+        if self.start:
+            self.start += lasted
+            getattr(self._output.sender, "pause", lambda lasted: None)(lasted)
 
     def rewind(self, delay: int = 0) -> None:
         """The captures begin anew, so many ns later."""
         if self._schedule:
             self._schedule.rewind(delay)
+
+    def has_time(self) -> bool:
+        """Whether the duration is not over."""
+        return self._duration is None or self.elapsed() < self._duration
 
     def elapsed(self) -> int:
         """ns since the first packet was due."""
@@ -120,17 +126,20 @@ class Player:
         return self._due, stop
 
     def _send(self, batch: Batch, stop: int, due: array[int] | None) -> bool:
-        """Whether all of them were handled: there was time for them."""
+        """Whether all of them were handled: there was time for them. The others of the batch are marked as dropped."""
         start = 0
-        while start < stop:
-            if self._duration is not None and self.elapsed() >= self._duration:
-                return False
-            until = min(stop, start + self._allowance()) if self._ask else stop
-            following = self._output.send(batch, start, until, due, self.start)
-            self._note(batch, start, following)
-            start = following
-            self._tick()
-        return True
+        try:
+            while start < stop and self.has_time():
+                until = min(stop, start + self._allowance()) if self._ask else stop
+                following = self._output.send(batch, start, until, due, self.start)
+                self._note(batch, start, following)
+                start = following
+                self._tick()
+        finally:
+            if start < stop:
+                getattr(self._output.sender, "abandon", lambda: None)()
+            _replay.drop_range(batch, start, batch.n)
+        return start >= stop
 
     def _allowance(self) -> int:
         assert self._ask

@@ -57,45 +57,6 @@ class Drop(Transform):
         yield batch
 
 
-class Numbers(Drop):
-    """Leaves out the packets of one capture that are in none of the ranges."""
-
-    def __init__(self, wanted: Ranges, account: Account) -> None:
-        super().__init__(self._outside, "not of the chosen numbers", account)
-        self._unwanted = complement(wanted)
-        self._seen = 0
-
-    def _outside(self, batch: Batch) -> int:
-        dropped = 0
-        for first, last in self._unwanted:
-            start = min(max(first - 1 - self._seen, 0), batch.n)
-            stop = min(max(last - self._seen, 0), batch.n)
-            if start < stop:
-                dropped += _replay.drop_range(batch, start, stop)
-        self._seen += batch.n
-        return dropped
-
-
-class Reorder(Transform):
-    """Sorts by time within a window, in ns: a packet waits until one comes that is a window younger."""
-
-    def __init__(self, window: int) -> None:
-        self._window = window
-        self._held, self._rest, self._out = Batch(), Batch(), Batch()
-
-    def feed(self, batch: Batch) -> Iterable[Batch]:
-        yield from self._sort(batch)
-
-    def finish(self) -> Iterable[Batch]:
-        yield from self._sort(None)
-
-    def _sort(self, batch: Batch | None) -> Iterable[Batch]:
-        _replay.sort_window(self._held, batch, self._rest, self._out, self._window)
-        self._held.swap(self._rest)
-        if self._out.n:
-            yield self._out
-
-
 class Pad(Transform):
     """Packets that a snap length cut get zero bytes up to their length on the wire."""
 

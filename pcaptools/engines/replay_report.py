@@ -2,9 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from pcaptools.core.pipeline import Account
+from pcaptools.core.times import SECOND
+from pcaptools.engines.replay import UNFIT, Player
+from pcaptools.engines.replay_options import Options
+
 QUANTILES = {"median": 0.5, "p99": 0.99, "max": 1.0}
+
+FLOWS = ("flows", "flow_packets", "non_flow_packets")
+
+LIVE = SECOND // 2
+"""ns between two states of the live line."""
+
+
+class Telling:
+    """Says how it goes, when it is time. Times in ns by the output's clock.
+
+    say: a line of its own; show: the live line, None where there is none; every: ns between two lines, 0: none; the
+    first one comes that long after `now`.
+    """
+
+    def __init__(
+        self,
+        state: Callable[[], str],
+        say: Callable[[str], object],
+        show: Callable[[str], object] | None,
+        every: int,
+        now: int,
+    ) -> None:
+        self._state, self._say, self._show, self._every = state, say, show, every
+        self._next_shown, self._next_said = now, now + every
+
+    def tick(self, now: int) -> None:
+        """Say what is due."""
+        if self._show and now >= self._next_shown:
+            self._next_shown = now + LIVE
+            self._show(self._state())
+        if self._every and now >= self._next_said:
+            self._next_said += self._every
+            self._say(self._state())
+
+
+def state(sender: Any, player: Player, timed: bool) -> str:
+    """The state of a replay as one line."""
+    where = "" if player.position is None else _utc(player.position)
+    late = sender.lateness(1.0) if timed else None
+    return live_line(sender.sent, sender.sent_bytes, player.elapsed(), where, late)
+
+
+def _utc(moment: int) -> str:
+    import datetime
+
+    return datetime.datetime.fromtimestamp(moment // SECOND, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def book(output: Any, player: Player, account: Account, refusal: Callable[[int], str]) -> None:
+    """Account for what was sent and what was not. refusal: an errno in words."""
+    sender = output.sender
+    account.packets_out = sender.sent
+    for reason, packets in player.unfit.items():
+        account.fail(UNFIT[reason], packets)
+    for number, packets in sender.failed.items():
+        account.fail(f"refused by the kernel: {refusal(number)}", packets)
+    if player.unfit["linktype"]:
+        account.notice("pcaprewrite --dlt=enet in front gives packets another link layer, --to-host raw IP packets")
+    account.fail("late", sender.skipped)
+    account.drop("not reached", account.missing)
+    if getattr(sender, "unheard", 0):
+        account.problem(f"{output.name}: {sender.unheard} datagrams were refused: nobody listens there")
+
+
+def figures(
+    output: Any, player: Player, account: Account, options: Options, flows: Any, files: list[tuple[str, int]]
+) -> dict[str, Any]:
+    """The report as data. flows: a FlowSet, or None; files: packets of each."""
+    sender = output.sender
+    timed = bool(options.schedule and sender.timed)
+    return {
+        "device": output.name,
+        "packets": sender.sent,
+        "bytes": sender.sent_bytes,
+        "duration_ns": player.elapsed(),
+        "flows": dict(zip(FLOWS, flows.counts, strict=True)) if flows else None,
+        "not_sent": account.failed,
+        "left_out": account.dropped,
+        "cut_by_snap_length": sender.cut,
+        "cut_to_mtu": output.cut_to_mtu,
+        "retried": sender.retried,
+        "late": sender.delayed,
+        "late_after_ns": options.tolerance,
+        "schedule_error_ns": {name: sender.lateness(q) for name, q in QUANTILES.items()} if timed else None,
+        "interfaces": output.interfaces(),
+        "files": [{"file": name, "packets": packets} for name, packets in files],
+    }
 
 
 def live_line(sent: int, sent_bytes: int, elapsed: int, position: str, late: int | None) -> str:

@@ -48,7 +48,8 @@ class Writer(Protocol):
 
 
 class Splitter:
-    """Feed it batches, then finish. names: of each group's file, once it is known."""
+    """Feed it batches, then finish. names: of each group's file, once it is known; left_out: groups that were not
+    chosen, and how many packets they have."""
 
     def __init__(
         self, table: FlowTable, store: Store, writer: Writer | None, naming: Names, account: Account, *,
@@ -57,6 +58,7 @@ class Splitter:
         """writer: None when nothing is to be written."""
         self.table = table
         self.names: dict[int, str] = {}
+        self.left_out: dict[int, int] = {}
         self.numbers = Numbers(table)
         self._store = store
         self.writer = writer
@@ -83,16 +85,20 @@ class Splitter:
         table = self.table
         self._account.drop("filtered", table.filtered)
         table.assign(True)
-        self.numbers.update(True)
-        left_out = unwanted(table, self._choice) if self._choice != EVERYTHING else {}
-        self._account.drop("not chosen", sum(left_out.values()))
+        if self._choice != EVERYTHING:
+            self.left_out = unwanted(table, self._choice)
+        self._account.drop("not chosen", sum(self.left_out.values()))
         if self.writer:
-            self._write(table.places, left_out, last=True)
+            self.numbers.update(True)
+            self._write(table.places, self.left_out, last=True)
         else:
-            packets, _ = table.packets_per_group()
-            groups = [group for group, count in enumerate(packets) if count and group not in left_out]
-            self._name(groups)
-            self._account.drop("only listed", sum(packets[group] for group in groups))
+            self._account.drop("only listed", table.packets - sum(self.left_out.values()))
+
+    def name_all(self) -> None:
+        """Name the files that would be written."""
+        self.numbers.update(True)
+        packets, _ = self.table.packets_per_group()
+        self._name([group for group, count in enumerate(packets) if count and group not in self.left_out])
 
     def row(self, group: int) -> Row:
         """The first flow of a group."""
@@ -123,11 +129,13 @@ class Splitter:
     def _write(self, n: int, left_out: Mapping[int, int], *, last: bool) -> None:
         table = self.table
         groups = [group for group in table.sort(n) if group not in left_out]
-        if self._drop_other and groups[:1] == [OTHER]:
-            del groups[0]
+        other = groups[:1] if groups[:1] == [OTHER] else []
+        del groups[: len(other)]
+        groups.sort(key=self.numbers.of.__getitem__)
+        if not self._drop_other:
+            groups += other
+        elif other:
             self._account.drop("without a flow", table.count(OTHER))
-        numbers = self.numbers.of
-        groups.sort(key=lambda group: numbers[group] or len(numbers))
         names = self._name(groups)
         assert self.writer
         self._store.hold(table)

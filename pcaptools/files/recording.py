@@ -20,23 +20,20 @@ class Recording:
     warning = ""
     cut_to_mtu = 0
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, to_pcap: Any, header: bytes) -> None:
+        """to_pcap: the transform that makes one capture of whatever comes (engines/convert.py). header: what a capture
+        without a packet begins with."""
         self.name = path
         self.sender = self
         self.sent = self.sent_bytes = self.cut = self.retried = self.timed = self.delayed = self.skipped = 0
         self.failed: dict[int, int] = {}
-        self.alive = 1
+        self.alive = 0
+        self.gap = (0, 0)
         self._output = Output(path)
         self._writer = Writer(self._output)
         self._copy = Batch()
         self._base: int | None = None
         self._last = -(1 << 62)
-        self._to_pcap: Any = None
-        self._header = b""
-
-    def begin(self, to_pcap: Any, header: bytes) -> None:
-        """to_pcap: the transform that makes one capture of whatever comes (engines/convert.py). header: what a capture
-        without a packet begins with."""
         self._to_pcap = to_pcap
         self._header = header
 
@@ -46,7 +43,7 @@ class Recording:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if kind is None or issubclass(kind, (KeyboardInterrupt, SystemExit)):
-            for batch in self._to_pcap.finish() if self._to_pcap else ():
+            for batch in self._to_pcap.finish():
                 self._writer(batch)
             if not self.sent:
                 self._output.write(self._header)

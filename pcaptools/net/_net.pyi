@@ -8,21 +8,37 @@ def calibrate() -> int:
     Sets the timer slack and the time slice of the calling thread to the least: call it in the thread that sends.
     """
 
+class Frames:
+    """An AF_XDP socket, which stays its owner's, made ready to send packets of at most `largest` bytes (and `tag` more
+    with an 802.1Q tag) out of a queue of the device with the index `interface`.
+
+    Raises OSError, whose filename tells what was refused: "memory" to share, "rings", or "bind".
+    """
+
+    def __init__(self, fd: int, interface: int, queue: int, largest: int, tag: int) -> None: ...
+    def close(self) -> None:
+        """Wait, for 0.1 s at most, until the packets under way are sent; then let the memory go."""
+
+    @property
+    def zero_copy(self) -> bool:
+        """Whether the driver reads packets where they are."""
+
 class Sender:
     """Sends batches through descriptors, which it does not close: packet sockets bound to their devices, connected
     sockets, or TAP devices.
 
-    fds: one, or one for each lane: a record goes by its lane when there are several. margin_ns: how long before a due
-    time sleeping ends and spinning begins; spin False: it sleeps to the end. interface: the index of the device when
-    its frames begin with the IP header, else 0; neighbour: the link address that the kernel puts in front of such
-    frames, 6 bytes. way: "sendmmsg" or "write", one packet a call. skip_late: packets later than tolerance_ns are left
-    out, marked as dropped and counted in `skipped`; otherwise sent, and counted in `delayed`. only: the one lane whose
-    records this sender sees to, through its first descriptor; -1: all.
+    fds: one, or one for each lane: a record goes by its lane when there are several; with the way "xdp" they are
+    Frames, which must stay open. margin_ns: how long before a due time sleeping ends and spinning begins; spin False:
+    it sleeps to the end. interface: the index of the device when its frames begin with the IP header, else 0;
+    neighbour: the link address that the kernel puts in front of such frames, 6 bytes. way: "sendmmsg", "xdp", or
+    "write", one packet a call. skip_late: packets later than tolerance_ns are left out, marked as dropped and counted
+    in `skipped`; otherwise sent, and counted in `delayed`. only: the one lane whose records this sender sees to,
+    through its first descriptor; -1: all.
     """
 
     def __init__(
         self,
-        fds: int | Iterable[int],
+        fds: int | Iterable[int] | Iterable[Frames],
         *,
         margin_ns: int = 100_000,
         interface: int = 0,
@@ -68,6 +84,10 @@ class Sender:
     @property
     def alive(self) -> int:
         """When this sender last read the clock, ns."""
+
+    @property
+    def gap(self) -> tuple[int, int]:
+        """The last two readings of the clock that were more than 50 ms apart, ns; zeros if there were none."""
 
     @property
     def timed(self) -> int:

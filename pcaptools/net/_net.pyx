@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""Thin glue over csrc/send.h: a batch in, GIL released, C called. Described in _net.pyi."""
+"""Thin glue over csrc/send.h and xdp.h: a batch in, GIL released, C called. Described in _net.pyi."""
 
 import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -13,14 +14,19 @@ from pcaptools.core._core cimport NativeBatch, pt_batch
 
 
 cdef extern from "send.h" nogil:
-    enum: PT_ERRNOS, PT_SEND_FATAL, PT_SENDMMSG, PT_WRITE
+    enum: PT_ERRNOS, PT_SEND_FATAL, PT_SENDMMSG, PT_WRITE, PT_XDP
 
     ctypedef struct sockaddr_ll:
         unsigned char sll_halen
         unsigned char sll_addr[8]
 
+    ctypedef struct pt_xdp:
+        int fd
+        uint8_t zero_copy
+
     ctypedef struct pt_lane_of:
         int fd
+        pt_xdp *xdp
         uint64_t sent, bytes, cut, failed, no_room, again
 
     ctypedef struct pt_sender:
@@ -29,12 +35,15 @@ cdef extern from "send.h" nogil:
         pt_lane_of *lane
         uint32_t lanes
         int64_t margin, latest, tolerance, alive
+        int64_t gap[2]
         uint64_t sent, bytes, cut, retried, timed, delayed, skipped, unheard
         uint64_t failed[PT_ERRNOS]
         sockaddr_ll to[2]
 
     void pt_be_prompt()
     int64_t pt_calibrate()
+    int pt_xdp_open(pt_xdp *x, int fd, uint32_t interface, uint32_t queue, uint32_t largest, uint32_t tag)
+    void pt_xdp_close(pt_xdp *x)
     void pt_sender_init(pt_sender *s, pt_lane_of *lane, uint32_t lanes, int64_t margin, int interface)
     int64_t pt_lateness(const pt_sender *s, uint64_t rank)
     int pt_send(pt_sender *s, const pt_batch *b, uint32_t start, uint32_t stop, const int64_t *due, int64_t t0,
@@ -49,14 +58,44 @@ def calibrate():
     return margin
 
 
+cdef class Frames:
+    cdef pt_xdp *c
+
+    def __cinit__(self, int fd, uint32_t interface, uint32_t queue, uint32_t largest, uint32_t tag):
+        cdef int stage
+        self.c = <pt_xdp *>calloc(1, sizeof(pt_xdp))
+        if not self.c:
+            raise MemoryError()
+        with nogil:
+            stage = pt_xdp_open(self.c, fd, interface, queue, largest, tag)
+        if stage:
+            number = errno
+            raise OSError(number, os.strerror(number), ("memory", "rings", "bind")[stage - 1])
+
+    def __dealloc__(self):
+        self.close()
+        free(self.c)
+
+    def close(self):
+        if self.c:
+            with nogil:
+                pt_xdp_close(self.c)
+
+    @property
+    def zero_copy(self):
+        return bool(self.c.zero_copy)
+
+
 cdef class Sender:
     cdef pt_sender c
+    cdef list frames
 
     def __cinit__(self, fds, *, int64_t margin_ns=100_000, int interface=0, neighbour=None, way="sendmmsg",
                   bint spin=True, bint skip_late=False, int64_t tolerance_ns=1_000_000, int only=-1):
         cdef const unsigned char *mac
         cdef pt_lane_of *lane
-        fds = [fds] if isinstance(fds, int) else list(fds)
+        self.frames = list(fds) if way == "xdp" else []
+        fds = [(<Frames?>one).c.fd for one in self.frames] or ([fds] if isinstance(fds, int) else list(fds))
         if margin_ns < 0 or tolerance_ns < 0:
             raise ValueError("a margin is not negative")
         if not fds or (neighbour is not None and len(neighbour) != 6):
@@ -66,8 +105,10 @@ cdef class Sender:
             raise MemoryError()
         for k, fd in enumerate(fds):
             lane[<int>k].fd = fd
+        for k, one in enumerate(self.frames):
+            lane[<int>k].xdp = (<Frames>one).c
         pt_sender_init(&self.c, lane, len(fds), margin_ns, interface)
-        self.c.way = {"sendmmsg": PT_SENDMMSG, "write": PT_WRITE}[way]
+        self.c.way = {"sendmmsg": PT_SENDMMSG, "write": PT_WRITE, "xdp": PT_XDP}[way]
         self.c.spin = spin
         self.c.skip_late = skip_late
         self.c.tolerance = tolerance_ns
@@ -141,6 +182,10 @@ cdef class Sender:
     @property
     def alive(self):
         return self.c.alive
+
+    @property
+    def gap(self):
+        return self.c.gap[0], self.c.gap[1]
 
     @property
     def timed(self):

@@ -56,8 +56,7 @@ class Device:
         self.mtu = _ioctl(self.name, _SIOCGIFMTU, "i")
         if kind not in _KINDS:
             raise DeviceError(f"{self.name}: neither an Ethernet nor an IP device (hardware type {kind})")
-        if not flags & _IFF_UP:
-            raise DeviceError(f"{self.name}: the device is down: ip link set {self.name} up")
+        _refuse_down(self.name, flags)
         self.linktypes, self.header, self.tag = _KINDS[kind]
         self.carrier = bool(flags & _IFF_RUNNING)
 
@@ -68,6 +67,18 @@ def exists(name: str) -> bool:
         return socket.if_nametoindex(name) > 0
     except (OSError, ValueError, OverflowError):
         return False
+
+
+def hardware(name: str) -> int:
+    """The hardware type (ARPHRD_*) of a Linux device of whatever kind. Raises DeviceError: it is missing or down."""
+    _index(name)
+    _refuse_down(name, _ioctl(name, _SIOCGIFFLAGS, "H"))
+    return _ioctl(name, _SIOCGIFHWADDR, "H")
+
+
+def _refuse_down(name: str, flags: int) -> None:
+    if not flags & _IFF_UP:
+        raise DeviceError(f"{name}: the device is down: ip link set {name} up")
 
 
 def _index(name: str) -> int:

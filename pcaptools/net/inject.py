@@ -1,4 +1,5 @@
-"""Sending packets out of network devices: on Linux through packet sockets (packet(7)), elsewhere through libpcap."""
+"""Sending packets out of network devices: on Linux through packet sockets (packet(7)) or AF_XDP, elsewhere through
+libpcap."""
 
 from __future__ import annotations
 
@@ -10,15 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pcaptools.errors import DeviceError, UsageError
 from pcaptools.net.device import ETHERNET_HEADER, Device, exists
+from pcaptools.net.sockets import widen
 
 if TYPE_CHECKING:
     from pcaptools.core._core import NativeBatch
 
-BACKENDS = ("packet", "pypcap")
+BACKENDS = ("packet", "xdp", "pypcap")
 DEFAULT_BACKEND = "packet" if sys.platform == "linux" else "pypcap"
 
-_SOL_PACKET, _PACKET_QDISC_BYPASS, _SO_SNDBUFFORCE = 263, 20, 32  # <linux/if_packet.h>, <asm/socket.h>
-_SEND_BUFFER = 4 << 20  # bytes: several rings of a fast device, which reports what it has sent in batches
+_SOL_PACKET, _PACKET_QDISC_BYPASS = 263, 20  # <linux/if_packet.h>
 
 
 class Manner(NamedTuple):
@@ -148,14 +149,44 @@ def open_devices(
     """
     if backend not in BACKENDS:
         raise UsageError(f"{backend}: no such backend; there are: {', '.join(BACKENDS)}")
-    if backend == "packet" and sys.platform != "linux":
-        raise UsageError("the backend packet exists on Linux only: use pypcap")
+    if backend != "pypcap" and sys.platform != "linux":
+        raise UsageError(f"the backend {backend} exists on Linux only: use pypcap")
+    if backend == "xdp" and (neighbour or not qdisc_bypass):
+        raise UsageError("AF_XDP sends whole frames, and past the queueing discipline")
     if backend == "pypcap" and (len(names) > 1 or threads > 1 or neighbour or manner.skip_late):
         raise UsageError("the backend pypcap sends to one device, and whatever is due")
     devices = [Device(name) for name in names]
     if backend == "pypcap":
         return _open_pypcap(devices[0])
+    if backend == "xdp":
+        return _open_xdp(devices, manner, threads)
     return _open_packet(devices, qdisc_bypass, manner, threads, neighbour)
+
+
+def _open_xdp(devices: Sequence[Device], manner: Manner, threads: int) -> Injector:
+    from pcaptools.net.xdp import LARGEST, open_frames
+
+    jumbo = next((device for device in devices if device.mtu + device.header + device.tag > LARGEST), None)
+    frames, close = open_frames(devices, threads)
+    injector = Injector(devices, _sender(frames, threads, manner, way="xdp"), close, manner)
+    if jumbo and not injector.warning:
+        largest = jumbo.mtu + jumbo.header
+        injector.warning = f"{jumbo.name}: AF_XDP takes {largest} bytes a packet: longer ones count as beyond the MTU"
+    return injector
+
+
+def _sender(targets: Sequence[Any], threads: int, manner: Manner, **options: Any) -> Any:
+    """A sender through the targets (descriptors, or Frames), one for each lane or for each thread."""
+    from pcaptools.net._net import Sender, calibrate
+    from pcaptools.net.parallel import ParallelSender
+
+    options |= {
+        "margin_ns": calibrate(),
+        "spin": manner.spin,
+        "skip_late": manner.skip_late,
+        "tolerance_ns": manner.tolerance,
+    }
+    return ParallelSender(targets, options) if threads > 1 else Sender(targets, **options)
 
 
 def _open_packet(
@@ -163,24 +194,14 @@ def _open_packet(
 ) -> Injector:
     from contextlib import ExitStack
 
-    from pcaptools.net._net import Sender, calibrate
-    from pcaptools.net.parallel import ParallelSender
-
     for device in devices if neighbour else ():
         _behind_neighbour(device)
     with ExitStack() as opened:
         wanted = list(devices) * (threads if len(devices) == 1 else 1)
         sockets = [opened.enter_context(_packet_socket(device, qdisc_bypass, neighbour)) for device in wanted]
-        options: dict[str, Any] = {
-            "margin_ns": calibrate(),
-            "interface": 0 if devices[0].header else devices[0].index,
-            "neighbour": neighbour,
-            "spin": manner.spin,
-            "skip_late": manner.skip_late,
-            "tolerance_ns": manner.tolerance,
-        }
         fds = [one.fileno() for one in sockets]
-        sender: Any = ParallelSender(fds, options) if threads > 1 else Sender(fds, **options)
+        interface = 0 if devices[0].header else devices[0].index
+        sender = _sender(fds, threads, manner, interface=interface, neighbour=neighbour)
         return Injector(devices, sender, opened.pop_all().close, manner)
 
 
@@ -203,20 +224,12 @@ def _packet_socket(device: Device, qdisc_bypass: bool, neighbour: bytes | None =
         raise DeviceError(f"{device.name}: {error.strerror}") from None
     try:
         packets.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, int(qdisc_bypass))
-        _widen(packets)
+        widen(packets)
         packets.bind((device.name, 0))
     except OSError as error:
         packets.close()
         raise DeviceError(f"{device.name}: {error.strerror}") from None
     return packets
-
-
-def _widen(packets: socket.socket) -> None:
-    """A large send buffer: beyond the system's limit where that is allowed, else up to it."""
-    try:
-        packets.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
-    except PermissionError:
-        packets.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
 
 def _open_pypcap(device: Device) -> Injector:

@@ -45,7 +45,7 @@ def _resolved(host: str) -> bytes:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_DGRAM)
     except OSError as error:
         raise DeviceError(f"--to-host: '{host}' is no MAC address, and no host: {error.strerror or error}") from None
-    return ip_address(found[0][4][0].partition("%")[0]).packed
+    return ip_address(str(found[0][4][0]).partition("%")[0]).packed
 
 
 def _ask(hop: bytes, device: Device) -> None:

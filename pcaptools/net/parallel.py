@@ -7,39 +7,50 @@ run without the GIL, so that two threads are two processors' work.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any
 
 from pcaptools.core._core import NativeBatch
-from pcaptools.core._replay import lanes_by_hash
+from pcaptools.core._sides import lanes_by_hash
 from pcaptools.net._net import Sender
 
-_Work = tuple[NativeBatch, int, int, object, int]
+_Work = tuple[NativeBatch, int, int, object]
 
 _PATIENCE = 0.02  # s: how long signals may wait
 
 
 class ParallelSender:
-    """As `_net.Sender`, by one thread for each descriptor."""
+    """As `_net.Sender`, by one thread for each target."""
 
-    def __init__(self, fds: Sequence[int], options: dict[str, Any]) -> None:
-        self._senders = [Sender(fd, only=lane, **options) for lane, fd in enumerate(fds)]
-        self._work: list[SimpleQueue[_Work]] = [SimpleQueue() for _ in fds]
+    def __init__(self, targets: Sequence[Any], options: dict[str, Any]) -> None:
+        """targets: descriptors or Frames, one for each thread."""
+        self._senders = [Sender([target], only=lane, **options) for lane, target in enumerate(targets)]
+        self._work: list[SimpleQueue[_Work]] = [SimpleQueue() for _ in targets]
         self._done: SimpleQueue[BaseException | None] = SimpleQueue()
         self._stopped = False
+        self._left = 0  # threads at work
+        self._error: BaseException | None = None
+        self._t0 = 0
+        self.alive = 0
+        """When the thread that waits for the others last read the clock, ns."""
         self.dealt = False
         """Whether whoever gives batches has dealt their packets out already: see `deal`."""
+        self.threads: list[int] = []
+        """The system's numbers of the threads that send."""
         for sender, work in zip(self._senders, self._work, strict=True):
-            threading.Thread(target=self._run, args=(sender, work), daemon=True).start()
+            thread = threading.Thread(target=self._run, args=(sender, work), daemon=True)
+            thread.start()
+            self.threads.append(thread.native_id or 0)
 
     def _run(self, sender: Sender, work: SimpleQueue[_Work]) -> None:
         while True:
-            batch, start, stop, due, t0 = work.get()
+            batch, start, stop, due = work.get()
             try:
                 while start < stop and not self._stopped:
-                    start = sender.send(batch, start, stop, due, t0)
+                    start = sender.send(batch, start, stop, due, self._t0)
                 self._done.put(None)
             except BaseException as error:
                 self._done.put(error)
@@ -49,36 +60,45 @@ class ParallelSender:
         lanes_by_hash(batch, len(self._senders))
 
     def send(self, batch: NativeBatch, start: int, stop: int, due: object, t0: int) -> int:
-        """As `_net.Sender.send`, but it returns when all is handled, or when a signal handler raises."""
-        if not self.dealt:
-            self.deal(batch)
-        for work in self._work:
-            work.put((batch, start, stop, due, t0))
-        left = len(self._senders)
-        error: BaseException | None = None
+        """As `_net.Sender.send`, but nothing is told as handled before all is: it returns `start` until then."""
+        if not self._left:
+            if not self.dealt:
+                self.deal(batch)
+            self._t0 = t0
+            self._left = len(self._senders)
+            for work in self._work:
+                work.put((batch, start, stop, due))
         try:
-            while left:
-                error = self._finished() or error
-                left -= 1
+            while self._left and self._is_one_done():
+                self._left -= 1
         except BaseException:
-            self._stopped = True
-            while left:
-                self._done.get()
-                left -= 1
+            self.abandon()
             raise
+        if self._left:
+            return start
+        error, self._error = self._error, None
         if error:
             raise error
         return stop
 
-    def _finished(self) -> BaseException | None:
-        """What the next thread to finish ended with. Signal handlers run meanwhile."""
+    def abandon(self) -> None:
+        """What is being sent is not wanted any more: wait until no thread is at it."""
+        self._stopped = True
+        while self._left:
+            self._done.get()
+            self._left -= 1
+        self._stopped = False
+
+    def _is_one_done(self) -> bool:
+        """Whether one more thread is done; within a moment, so that signal handlers can run."""
         from queue import Empty
 
-        while True:
-            try:
-                return self._done.get(timeout=_PATIENCE)
-            except Empty:
-                continue
+        self.alive = time.monotonic_ns()
+        try:
+            self._error = self._done.get(timeout=_PATIENCE) or self._error
+            return True
+        except Empty:
+            return False
 
     def _sum(self, name: str) -> int:
         return sum(getattr(sender, name) for sender in self._senders)
@@ -88,10 +108,11 @@ class ParallelSender:
             return self._sum(name)
         raise AttributeError(name)
 
-    @property
-    def alive(self) -> int:
-        """When a sender last read the clock, ns."""
-        return max(sender.alive for sender in self._senders)
+    gap = (0, 0)
+
+    def pause(self, lasted: int) -> None:
+        """The schedule of what is being sent moves by so many ns."""
+        self._t0 += lasted
 
     @property
     def failed(self) -> dict[int, int]:

@@ -23,6 +23,7 @@ from pcaptools.net.inject import PLAIN, Injector, Manner
 _TUNSETIFF, _IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 1, 2, 0x1000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFMTU = 0x8913, 0x8914, 0x8922
 _SIOCSIFHWADDR, _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCGIFINDEX = 0x8924, 0x8916, 0x891C, 0x8933
+_IFNAMSIZ = 16
 _IFF_UP, _IFF_NOARP, _ARPHRD_ETHER = 0x1, 0x80, 1
 _MTU = 65521
 """Bytes: as large as a TAP device may be, so that nothing is beyond it."""
@@ -48,6 +49,8 @@ class Tap(Injector):
         """ip: TUN. Raises DeviceError."""
         from pcaptools.net._net import Sender, calibrate
 
+        if not 0 < len(name.encode()) < _IFNAMSIZ:
+            raise DeviceError(f"{name}: a device's name has 1 to {_IFNAMSIZ - 1} letters")
         if exists(name) and not os.path.exists(f"/sys/class/net/{name}/tun_flags"):
             raise DeviceError(f"{name}: there is a device of that name already")
         self._fd = _create(name, ip)

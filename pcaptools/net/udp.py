@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 from pcaptools.core._core import NativeBatch
-from pcaptools.core._replay import Hosts
+from pcaptools.core._sides import Hosts
 from pcaptools.errors import DeviceError, UsageError
-from pcaptools.net.inject import PLAIN, Manner, _lane, _widen
+from pcaptools.net.inject import PLAIN, Manner, _lane
+from pcaptools.net.sockets import widen
 
 MOST = 512
 """Sockets; more senders share them."""
@@ -21,6 +22,8 @@ class Datagrams:
     now = staticmethod(time.monotonic_ns)
     cut_to_mtu = 0
     warning = ""
+    narrows = True
+    """Batches do not hold whole packets any more when they are sent."""
 
     def __init__(self, target: str, manner: Manner = PLAIN) -> None:
         """target: HOST:PORT, an IPv6 address in brackets. Raises UsageError, DeviceError."""
@@ -41,7 +44,7 @@ class Datagrams:
     def _open(self) -> socket.socket:
         one = socket.socket(self._family, socket.SOCK_DGRAM)
         try:
-            _widen(one)
+            widen(one)
             one.connect(self._address)
         except OSError as error:
             one.close()

@@ -183,29 +183,4 @@ static inline void pt_timetable_free(pt_timetable *m)
     pt_free_interfaces(&m->interfaces);
 }
 
-/* Sorting within a window of time: what was fed is held until a packet comes that is a window younger. */
-static inline int pt_compare_times(const void *a, const void *b)
-{
-    const pt_record *x = a, *y = b;
-    if (x->time != y->time) return x->time < y->time ? -1 : 1;
-    return x->data < y->data ? -1 : x->data > y->data; /* data: in the order of arrival */
-}
-
-/* Append all records of b to held, sort held, move those a window older than the newest (or all of them) to out, the
- * others to rest. 0, or -1: no memory. */
-static inline int pt_window_feed(pt_batch *held, const pt_batch *b, pt_batch *rest, pt_batch *out, int64_t window, int all)
-{
-    int64_t newest = INT64_MIN;
-    for (uint32_t k = 0; b && k < b->n; k++)
-        if (!(b->record[k].flags & PT_DROP) && pt_push(held, b, k, b->record[k].interface, 0)) return -1;
-    qsort(held->record, held->n, sizeof *held->record, pt_compare_times);
-    if (held->n) newest = held->record[held->n - 1].time;
-    for (uint32_t k = 0; k < held->n; k++) {
-        const pt_record *r = &held->record[k];
-        pt_batch *to = all || (__int128)newest - r->time >= window ? out : rest;
-        if (pt_push(to, held, k, r->interface, 0)) return -1;
-    }
-    return 0;
-}
-
 #endif

@@ -22,9 +22,12 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "xdp.h"
 
 #define PT_CHUNK 256         /* packets a system call */
 #define PT_SLICE 20000000    /* ns */
+#define PT_NAP 2000000       /* ns: the longest sleep, so that the time at which the process was stopped is known */
+#define PT_GAP 50000000      /* ns */
 #define PT_TRIES 100         /* for a packet that the device has no room for: about 90 ms */
 #define PT_ERRNOS 134        /* Linux: EHWPOISON is the last, 133 */
 #define PT_SUB_BUCKETS 128   /* of a power of two: the middle of one is within 0.4 % of all its values */
@@ -42,11 +45,13 @@ enum pt_send_status {
 enum pt_way {
     PT_SENDMMSG, /* sockets */
     PT_WRITE,    /* TAP and TUN devices: one packet a call */
+    PT_XDP,      /* AF_XDP sockets */
 };
 
 /* Where packets of one lane go, and what became of them. */
 typedef struct {
     int fd;
+    pt_xdp *xdp; /* with PT_XDP */
     uint64_t sent, bytes, cut, failed, no_room, again;
 } pt_lane_of;
 
@@ -61,6 +66,8 @@ typedef struct {
     int64_t margin;            /* ns */
     int64_t tolerance;         /* ns: a packet is late beyond that */
     int64_t alive;             /* when the clock was last read */
+    int64_t gap[2];            /* the last two readings that were far apart */
+    uint8_t jumped;            /* such a gap since the call began: the process may have been stopped */
     uint64_t delayed, skipped; /* late packets: sent and not sent */
     uint64_t unheard;          /* datagrams that nobody listened for: told with the next one */
     uint32_t tries;            /* of the packet in front */
@@ -113,6 +120,18 @@ static inline void pt_sender_init(pt_sender *s, pt_lane_of *lane, uint32_t lanes
         s->message[k].msg_hdr.msg_iov = &s->part[k];
         s->message[k].msg_hdr.msg_iovlen = 1;
     }
+}
+
+/* Read the clock. */
+static inline int64_t pt_tick(pt_sender *s)
+{
+    int64_t now = pt_now();
+    if (s->alive && now - s->alive > PT_GAP) {
+        s->gap[0] = s->alive;
+        s->gap[1] = now;
+        s->jumped = 1;
+    }
+    return s->alive = now;
 }
 
 static inline uint32_t pt_bucket(uint64_t v)
@@ -231,19 +250,21 @@ static inline uint32_t pt_gather(pt_sender *s, const pt_batch *b, uint32_t k, ui
 
 static inline void pt_account(pt_sender *s, const pt_batch *b, uint32_t n, const int64_t *due, int64_t t0)
 {
-    int64_t elapsed = due ? (s->alive = pt_now()) - t0 : 0;
+    int64_t elapsed = due ? pt_tick(s) - t0 : 0;
     pt_lane_of *lane = &s->lane[s->only >= 0 ? 0 : pt_lane_number(s, &b->record[s->of[0]])];
-    uint64_t bytes = 0, cut = 0;
+    uint64_t sent = 0, bytes = 0, cut = 0;
     for (uint32_t i = 0; i < n; i++) {
         const pt_record *r = &b->record[s->of[i]];
+        if (r->flags & PT_DROP) continue; /* lost: see pt_transmit() */
+        sent++;
         bytes += r->caplen;
         cut += r->caplen < r->wirelen;
         if (due) pt_note_lateness(s, elapsed - due[s->of[i]]);
     }
-    s->sent += n;
+    s->sent += sent;
     s->bytes += bytes;
     s->cut += cut;
-    lane->sent += n;
+    lane->sent += sent;
     lane->bytes += bytes;
     lane->cut += cut;
     s->tries = 0;
@@ -254,10 +275,11 @@ static inline int pt_wait(pt_sender *s, int64_t t0, int64_t due, int64_t slice_e
 {
     int64_t when = due > INT64_MAX - t0 ? INT64_MAX : t0 + due;
     for (;;) {
-        int64_t now = s->alive = pt_now(), until = s->spin ? when - s->margin : when;
+        int64_t now = pt_tick(s), until = s->spin ? when - s->margin : when;
         if (now >= when) return PT_SEND_ON;
         if (now >= slice_end) return PT_SEND_PAUSED;
         if (until > slice_end) until = slice_end;
+        if (until > now + PT_NAP) until = now + PT_NAP;
         if (until > now && pt_sleep_until(until)) return PT_SEND_PAUSED;
     }
 }
@@ -267,6 +289,12 @@ static inline int pt_back_off(const pt_sender *s)
 {
     int64_t pause = s->tries < 6 ? (int64_t)20000 << s->tries : 1000000;
     return pt_sleep_until(pt_now() + pause) ? PT_SEND_PAUSED : PT_SEND_ON;
+}
+
+static inline void pt_fail(pt_sender *s, pt_lane_of *lane, int error)
+{
+    s->failed[error > 0 && error < PT_ERRNOS ? error : 0]++;
+    lane->failed++;
 }
 
 /* The kernel refused the packet in front; *skip: it is given up. A device that had no room for one packet during all
@@ -293,8 +321,7 @@ static inline int pt_refused(pt_sender *s, pt_lane_of *lane, int error, int *ski
             return verdict;
         }
     }
-    s->failed[error > 0 && error < PT_ERRNOS ? error : 0]++;
-    lane->failed++;
+    pt_fail(s, lane, error);
     *skip = 1;
     return PT_SEND_ON;
 }
@@ -307,13 +334,28 @@ static inline int pt_write_all(pt_sender *s, int fd, uint32_t n)
     return done || !n ? (int)done : -1;
 }
 
+/* How many messages of one lane went, or -1 with errno. Those of them that the device then dropped, as far as it tells,
+ * have failed, as if there had been no room. */
+static inline int pt_transmit(pt_sender *s, const pt_batch *b, pt_lane_of *lane, uint32_t n)
+{
+    int done;
+    if (s->way == PT_SENDMMSG) return sendmmsg(lane->fd, s->message, n, 0);
+    if (s->way == PT_WRITE) return pt_write_all(s, lane->fd, n);
+    done = pt_xdp_send(lane->xdp, s->part, n);
+    for (uint32_t i = 0; done > 0 && i < lane->xdp->n_lost; i++) {
+        b->record[s->of[lane->xdp->lost[i]]].flags |= PT_DROP;
+        pt_fail(s, lane, ENOBUFS);
+    }
+    return done;
+}
+
 /* Hand n messages of one lane over; *next: the first record not handled. */
 static inline int pt_hand_over(pt_sender *s, const pt_batch *b, uint32_t n, const int64_t *due, int64_t t0,
                                uint32_t *next)
 {
     pt_lane_of *lane = &s->lane[s->only >= 0 ? 0 : pt_lane_number(s, &b->record[s->of[0]])];
     int skip, verdict;
-    int done = s->way == PT_WRITE ? pt_write_all(s, lane->fd, n) : sendmmsg(lane->fd, s->message, n, 0);
+    int done = pt_transmit(s, b, lane, n);
     if (done > 0) {
         pt_account(s, b, (uint32_t)done, due, t0);
         *next = s->of[done - 1] + 1;
@@ -322,8 +364,17 @@ static inline int pt_hand_over(pt_sender *s, const pt_batch *b, uint32_t n, cons
     }
     verdict = pt_refused(s, lane, done ? errno : EIO, &skip);
     if (skip) b->record[s->of[0]].flags |= PT_DROP;
+    if (skip && lane->xdp) pt_xdp_give_up(lane->xdp);
     *next = s->of[0] + (skip != 0);
     return verdict;
+}
+
+/* Whether packets at the front are in a ring already, for which there was no room yet. */
+static inline int pt_is_queued(const pt_sender *s)
+{
+    for (uint32_t k = 0; s->way == PT_XDP && k < s->lanes; k++)
+        if (pt_xdp_queued(s->lane[k].xdp)) return 1;
+    return 0;
 }
 
 /* Drop what is too late at the front of the records; the first one that is not, or stop. */
@@ -344,16 +395,18 @@ static inline uint32_t pt_skip_late(pt_sender *s, const pt_batch *b, uint32_t k,
 static inline int pt_send(pt_sender *s, const pt_batch *b, uint32_t start, uint32_t stop, const int64_t *due, int64_t t0,
                           uint32_t *next)
 {
-    int64_t slice_end = (s->alive = pt_now()) + PT_SLICE;
+    int64_t slice_end = pt_tick(s) + PT_SLICE;
     int verdict = PT_SEND_ON;
+    s->jumped = 0;
     *next = start;
     while (verdict == PT_SEND_ON) {
         uint32_t n;
         while (*next < stop && pt_passes(s, &b->record[*next])) ++*next;
         if (*next == stop) return PT_SEND_DONE;
         if (due && (verdict = pt_wait(s, t0, due[*next], slice_end)) != PT_SEND_ON) break;
-        int64_t now = s->alive = pt_now();
-        if (due && s->skip_late) *next = pt_skip_late(s, b, *next, stop, due, now - t0);
+        int64_t now = pt_tick(s);
+        if (due && s->jumped) return PT_SEND_PAUSED; /* the schedule may move before anything is late */
+        if (due && s->skip_late && !pt_is_queued(s)) *next = pt_skip_late(s, b, *next, stop, due, now - t0);
         n = pt_gather(s, b, *next, stop, due, now - t0);
         if (n) verdict = pt_hand_over(s, b, n, due, t0, next);
         if (verdict == PT_SEND_ON && now >= slice_end) verdict = PT_SEND_PAUSED;
