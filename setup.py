@@ -18,10 +18,10 @@ def extension(room, name):
 
 extensions = [
     extension("core", name)
-    for name in ("choose", "core", "edits", "flows", "generate", "info", "merge", "replay", "sides")
+    for name in ("choose", "core", "edits", "flows", "generate", "info", "merge", "replay", "sessions", "sides")
 ]
 extensions.append(extension("files", "many"))
 if sys.platform == "linux":
-    extensions += [extension("net", name) for name in ("net",)]
+    extensions += [extension("net", name) for name in ("net", "ring")]
 
 setup(ext_modules=extensions)
