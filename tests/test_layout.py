@@ -29,6 +29,7 @@ IMPURE = {"os", "socket", "time", "select", "subprocess", "pcap", "docopt"}
 IMPORTER = {
     "docopt": "cli",
     "dpkt": "engines/craft",
+    "httptools": "engines/http_messages",
     "pcap": "net/pypcap",
     "isal": "files/compression",
     "zstandard": "files/compression",

@@ -412,15 +412,13 @@ def _piped(data: bytes) -> dict:
     return json.loads(run.stdout)
 
 
-def test_a_plot_is_drawn_or_says_what_it_needs(made, tmp_path) -> None:
+def test_a_plot_is_drawn(made, tmp_path) -> None:
     path = made(pcap([DATA] * 3))
     target = tmp_path / "out.svg"
     command = [sys.executable, str(TOP / "bin" / "pcapinfo"), "--plot", str(target), path]
     run = subprocess.run(command, capture_output=True, text=True, env=_environment(), timeout=60)
-    if run.returncode:
-        assert run.stderr == "pcapinfo: --plot needs matplotlib: install it with pip install 'pcaptools[plot]'\n"
-    else:
-        assert b"<svg" in target.read_bytes()
+    assert not run.returncode, run.stderr
+    assert b"</svg>" in target.read_bytes()
 
 
 def test_a_plot_has_two_panels_of_kinds_and_bursts() -> None:
