@@ -5,7 +5,7 @@
 #ifndef PT_CHECKSUMS_H
 #define PT_CHECKSUMS_H
 
-#include "headers.h"
+#include "fcs.h"
 
 /* What can be said of one checksum. */
 enum pt_sum {
@@ -97,23 +97,6 @@ static inline uint64_t pt_sum_bytes(const uint8_t *p, size_t n)
         sum += narrow;
     }
     return sum;
-}
-
-/* CRC32c (RFC 3309, Castagnoli), as it stands in an SCTP packet's checksum field. */
-static inline uint32_t pt_crc32c(uint32_t crc, const uint8_t *p, size_t n)
-{
-    static uint32_t table[256];
-    static volatile int ready; /* filling it twice at once writes the same values */
-    if (!ready) {
-        for (uint32_t k = 0; k < 256; k++) {
-            uint32_t v = k;
-            for (int bit = 0; bit < 8; bit++) v = v & 1 ? v >> 1 ^ 0x82f63b78u : v >> 1;
-            table[k] = v;
-        }
-        ready = 1;
-    }
-    while (n--) crc = table[(crc ^ *p++) & 0xff] ^ crc >> 8;
-    return crc;
 }
 
 /* Whether a zero in the field means "none", so that a sum of zero is sent as its other form (RFC 768, RFC 3828). */
@@ -248,9 +231,9 @@ static inline uint32_t pt_transport_checksum(const uint8_t *p, const pt_layer *l
     uint16_t field, value;
     if (l->protocol == PT_SCTP) {
         static const uint8_t zero[4];
-        uint32_t crc = pt_crc32c(~0u, p + l->transport, 8);
+        uint32_t crc = pt_crc(PT_CRC32C, ~0u, p + l->transport, 8);
         uint8_t bytes[4];
-        crc = ~pt_crc32c(pt_crc32c(crc, zero, 4), p + l->transport + 12, s->length - 12);
+        crc = ~pt_crc(PT_CRC32C, pt_crc(PT_CRC32C, crc, zero, 4), p + l->transport + 12, s->length - 12);
         for (int k = 0; k < 4; k++) bytes[k] = (uint8_t)(crc >> 8 * k);
         memcpy(&crc, bytes, 4);
         return crc;
@@ -356,6 +339,16 @@ static inline int pt_packet_sums(uint8_t *p, const pt_record *r, uint16_t linkty
     return wrong;
 }
 
+/* The same with the frame check sequence, which covers them all. */
+static inline int pt_frame_sums(uint8_t *p, const pt_record *r, uint16_t linktype, const pt_where *o, int fix,
+                                pt_sum_counts *counts)
+{
+    const uint32_t frame = fix ? pt_fcs_find(p, r, linktype, o) : PT_NONE;
+    const int wrong = pt_packet_sums(p, r, linktype, o, fix, counts);
+    if (wrong) pt_fcs_follow(p, r->caplen, frame);
+    return wrong;
+}
+
 /* Verify, or with fix recompute, every checksum of records [first, first + n), whose headers are known. */
 static inline void pt_record_sums(pt_batch *b, const pt_where *where, uint32_t first, uint32_t n, int fix,
                                   pt_sum_counts *counts)
@@ -366,7 +359,7 @@ static inline void pt_record_sums(pt_batch *b, const pt_where *where, uint32_t f
         const pt_where *o = &where[k];
         uint8_t *p = b->bytes + r->data;
         if (PT_LIKELY(o->depth == 1) && pt_plainly_right(p, r->caplen, &o->outer)) right++;
-        else if (o->depth && pt_packet_sums(p, r, b->interfaces->of[r->interface].linktype, o, fix, counts) && fix)
+        else if (o->depth && pt_frame_sums(p, r, b->interfaces->of[r->interface].linktype, o, fix, counts) && fix)
             r->flags |= PT_EDITED;
     }
     counts->transport[PT_SUM_RIGHT] += right;

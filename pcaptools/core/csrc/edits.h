@@ -424,14 +424,18 @@ static inline void pt_edit_records(pt_job *j, pt_batch *b, const pt_where *where
     uint64_t edited = 0;
     for (uint32_t k = first; k < first + n; k++) {
         pt_record *r = &b->record[k];
+        const pt_where *o = &where[k - first];
+        uint32_t frame;
         int changed = -1;
         j->e.packet++;
         if (j->cut) j->cut[k] = PT_NO_CUT;
         if (r->flags & (PT_SKIP | PT_DROP)) continue;
         j->e.s2c = (r->flags & PT_FROM_SERVER) != 0;
-        if (plain) changed = pt_edit_plain(j, b->bytes + r->data, r->caplen, &where[k - first]);
-        if (changed < 0) changed = pt_edit_record(j, b, &where[k - first], k);
+        frame = pt_fcs_find(b->bytes + r->data, r, b->interfaces->of[r->interface].linktype, o);
+        if (plain) changed = pt_edit_plain(j, b->bytes + r->data, r->caplen, o);
+        if (changed < 0) changed = pt_edit_record(j, b, o, k);
         if (!changed) continue;
+        pt_fcs_follow(b->bytes + r->data, r->caplen, frame);
         edited++;
         r->flags |= PT_EDITED;
     }
@@ -447,7 +451,7 @@ static inline void pt_resum_records(pt_batch *b, const pt_where *where, uint32_t
         pt_record *r = &b->record[k];
         const pt_where *o = &where[k - first];
         if (!(r->flags & PT_RESUM)) continue;
-        if (o->depth) pt_packet_sums(b->bytes + r->data, r, b->interfaces->of[r->interface].linktype, o, 1, &ignored);
+        if (o->depth) pt_frame_sums(b->bytes + r->data, r, b->interfaces->of[r->interface].linktype, o, 1, &ignored);
         r->flags &= (uint8_t)~PT_RESUM;
     }
 }

@@ -7,6 +7,8 @@
 
 enum pt_payload { PT_PAYLOAD_KEEP, PT_PAYLOAD_ZERO, PT_PAYLOAD_RANDOM, PT_PAYLOAD_DROP };
 
+enum { PT_EIGRP = 88, PT_VRRP = 112 };
+
 typedef struct {
     uint8_t mode;               /* enum pt_payload */
     uint64_t key[2], packets;   /* packets: overwritten so far */
@@ -20,6 +22,10 @@ static inline uint32_t pt_covered_end(const uint8_t *p, uint32_t caplen, const p
     if ((l->protocol == PT_UDP || l->protocol == PT_UDPLITE) && l->transport != PT_NONE && limit >= l->transport + 8) {
         uint32_t said = pt_net16(p + l->transport + 4);
         if (said >= 8 && said < limit - l->transport) return l->transport + said;
+    }
+    if (l->protocol == PT_DCCP && l->transport != PT_NONE && limit >= l->transport + 12 && p[l->transport + 8] & 15) {
+        uint32_t covered = p[l->transport + 4] * 4u + ((p[l->transport + 8] & 15u) - 1) * 4; /* RFC 4340 section 9.2 */
+        if (covered < limit - l->transport) return l->transport + covered;
     }
     return limit;
 }
@@ -53,6 +59,14 @@ static inline int pt_quoted(const uint8_t *p, uint32_t limit, const pt_layer *l,
     return pt_ip_layer(&w, quote) && quote->status != PT_MALFORMED;
 }
 
+/* RFC 2784, RFC 2890, RFC 2637. */
+static inline uint32_t pt_gre_size(const uint8_t *p, uint32_t caplen, uint32_t at)
+{
+    uint16_t flags = caplen >= at + 2 ? pt_net16(p + at) : 0;
+    return 4 + (flags & 0xc000 ? 4 : 0) + (flags & 0x2000 ? 4 : 0) + (flags & 0x1000 ? 4 : 0) +
+           ((flags & 7) == 1 && flags & 0x80 ? 4 : 0);
+}
+
 /* Bytes of the headers of a transport protocol, with the addresses that its messages hold; UINT32_MAX: all of them. */
 static inline uint32_t pt_header_size(const uint8_t *p, uint32_t caplen, const pt_layer *l)
 {
@@ -61,6 +75,10 @@ static inline uint32_t pt_header_size(const uint8_t *p, uint32_t caplen, const p
     case PT_TCP: return caplen >= at + 13 && p[at + 12] >> 4 > 5 ? (p[at + 12] >> 4) * 4u : 20;
     case PT_SCTP: return 12;
     case PT_UDP: case PT_UDPLITE: return 8;
+    case PT_DCCP: return caplen > at + 4 && p[at + 4] > 3 ? p[at + 4] * 4u : 12; /* RFC 4340 section 5.1 */
+    case PT_GRE: return pt_gre_size(p, caplen, at);
+    case PT_EIGRP: return 20; /* RFC 7868 section 6.3.1 */
+    case PT_VRRP: return 8;   /* RFC 5798 section 5.1 */
     case 2: return UINT32_MAX;
     case PT_ICMP: return caplen <= at || p[at] == 9 ? UINT32_MAX : 8;
     case PT_ICMPV6: return caplen <= at || p[at] >= 130 ? UINT32_MAX : 8;
@@ -149,6 +167,17 @@ static inline void pt_fill_payload(pt_payloads *s, uint8_t *p, uint32_t at, uint
     }
 }
 
+/* Offset of an Internet checksum that covers a message without a pseudo header; 0: none. */
+static inline uint32_t pt_plain_field(const uint8_t *p, uint32_t limit, const pt_layer *l)
+{
+    switch (l->protocol) {
+    case PT_ICMP: case PT_EIGRP: case 2: return 2;
+    case PT_VRRP: return 6;
+    case PT_GRE: return limit > l->transport && p[l->transport] & 0x80 ? 4 : 0;
+    }
+    return 0;
+}
+
 /* Change the bytes [at, caplen). The transport checksum follows; that of a later fragment stands in the first one, so
  * its last word makes up for the change. */
 static inline void pt_overwrite(pt_payloads *s, uint8_t *p, uint32_t caplen, const pt_where *o, uint32_t at)
@@ -161,14 +190,17 @@ static inline void pt_overwrite(pt_payloads *s, uint8_t *p, uint32_t caplen, con
     int was_right = covered && l->protocol == PT_SCTP && pt_transport_sum(p, caplen, l, 0) == PT_SUM_RIGHT;
     pt_layer quote;
     int quoted = covered && pt_quoted(p, limit, l, &quote) && pt_transport_sum(p, limit, &quote, 0) == PT_SUM_RIGHT;
-    if (covered && (l->protocol == PT_ICMP || l->protocol == 2)) field = 2;
+    if (covered && !field) field = pt_plain_field(p, limit, l);
     pt_fill_payload(s, p, at, caplen);
     if (quoted) pt_transport_sum(p, limit, &quote, 1);
     if (later && limit > at && !(pt_summed(l->protocol) && pt_balance(p, at, limit, before)))
         s->unbalanced += pt_summed(l->protocol) || l->protocol == PT_SCTP || l->protocol == PT_UDPLITE;
-    if (covered && field && limit >= l->transport + field + 2)
+    if (covered && field && limit >= l->transport + field + 2) {
         pt_update(p + l->transport + field,
                   (uint64_t)(uint16_t)~pt_fold(before) + pt_fold(pt_sum_bytes(p + from, limit - from)), pt_zero_is_none(l));
+        if (pt_fold(before) == 0xffff && !pt_sum_bytes(p + from, limit - from)) /* an echo reply of nothing but zeros */
+            memset(p + l->transport + field, 0xff, 2);
+    }
     if (covered && l->protocol == PT_SCTP && l->flags & PT_FRAGMENT) s->unbalanced++;
     if (was_right) pt_transport_sum(p, caplen, l, 1);
 }

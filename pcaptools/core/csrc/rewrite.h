@@ -6,6 +6,7 @@
 #include "leaks.h"
 #include "mangle.h"
 #include "netmap.h"
+#include "payload.h"
 
 /* address & mask == from: becomes to | (address & keep). All in memory order; IPv4 uses the first word only. */
 typedef struct {
@@ -248,10 +249,21 @@ static inline uint32_t pt_split_field(const uint8_t *p, const pt_layer *l, uint3
     return field < offset ? PT_NONE : at + field - offset;
 }
 
+/* Offset of the checksum of VRRP if it covers the addresses, else 0: over IPv6 it does; over IPv4 that of version 3 does
+ * by RFC 5798 and does not by RFC 9568, and the message tells by which it was made. */
+static inline uint32_t pt_vrrp_field(const uint8_t *p, uint32_t end, const pt_layer *l)
+{
+    const uint32_t at = l->transport;
+    if (at == PT_NONE || end < at + 8) return 0;
+    if (l->version == 6) return 6;
+    if (p[at] >> 4 != 3) return 0;
+    return end < l->end || pt_fold(pt_sum_bytes(p + at, l->end - at)) != 0xffff ? 6 : 0;
+}
+
 /* Update the transport checksum that covers the addresses of a layer, if it stands before `end`. Returns its change. */
 static inline uint64_t pt_update_transport(uint8_t *p, uint32_t end, const pt_layer *l, uint64_t delta)
 {
-    uint32_t field = pt_pseudo_field(l), at = PT_NONE;
+    uint32_t field = l->protocol == PT_VRRP ? pt_vrrp_field(p, end, l) : pt_pseudo_field(l), at = PT_NONE;
     if (!field || !delta) return 0;
     if (l->transport != PT_NONE) at = l->transport + field;
     else if (l->status == PT_LATER_FRAGMENT) at = pt_split_field(p, l, field);

@@ -594,6 +594,16 @@ static inline int pt_scratch(pt_shape *s, const pt_batch *b)
     return 0;
 }
 
+/* The frame check sequence of the packet just made, if its end is still that of the frame it was. */
+static inline void pt_shape_fcs(const pt_batch *b, const pt_record *r, const pt_where *o, const pt_made *m, pt_batch *out)
+{
+    const uint8_t *p = b->bytes + r->data;
+    const pt_record *made = &out->record[out->n - 1];
+    if (!m->ethernet || m->pad || m->wirelen != m->heads + m->tails || m->tail + m->tails != p + r->caplen) return;
+    if (pt_fcs_find(p, r, b->interfaces->of[r->interface].linktype, o) == PT_NONE) return;
+    pt_fcs_follow(out->bytes + made->data, made->caplen, 0);
+}
+
 /* Build the batch anew in out (empty). s2c: direction of each packet, or NULL. 0: done, -1: no memory. */
 static inline int pt_shape_batch(pt_shape *s, const pt_batch *b, pt_batch *out, const uint8_t *s2c)
 {
@@ -634,6 +644,7 @@ static inline int pt_shape_batch(pt_shape *s, const pt_batch *b, pt_batch *out, 
             continue;
         }
         if (pt_emit(b, r, &m, out)) return -1;
+        pt_shape_fcs(b, r, &b->where[k], &m, out);
     }
     return pt_copy_bytes(out, b->bytes + at, b->used - at);
 }
