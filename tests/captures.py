@@ -16,6 +16,7 @@ import pathlib
 import shutil
 import struct
 import subprocess
+import zlib
 
 import pytest
 
@@ -90,6 +91,12 @@ def icmp(kind, code, rest) -> bytes:
 def icmpv6(kind, code, rest, source=SOURCE6, target=TARGET6) -> bytes:
     data = struct.pack(">BBH", kind, code, 0) + rest
     return summed(data, 2, pseudo(source, target, 58, len(data)))
+
+
+def has_fcs(frame: bytes) -> bool:
+    """Whether a frame, of Ethernet or behind a radiotap header, ends in its right frame check sequence."""
+    starts = (0, int.from_bytes(frame[2:4], "little"))
+    return any(zlib.crc32(frame[start:-4]).to_bytes(4, "little") == frame[-4:] for start in starts)
 
 
 def crc32c(data: bytes) -> int:

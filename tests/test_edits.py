@@ -7,6 +7,7 @@ import json
 import pathlib
 import random
 import struct
+import zlib
 
 import captures
 import pytest
@@ -644,3 +645,105 @@ def test_icmpv6_errors_and_discovery(rewriter: Rewriter) -> None:
     for body in (icmpv6(1, 0, bytes(4) + quote), icmpv6(135, 0, bytes(4) + TARGET6)):
         edited = rewriter.one(ether(ipv6(body, 58), 0x86DD), "-N", "[2001:db8::]/32:[fd00::]/32")
         assert bytes.fromhex("20010db8") not in edited and right(edited)
+
+
+# ---- frame check sequences, and checksums of rarer protocols ----
+
+
+def with_fcs(frame: bytes) -> bytes:
+    return frame + zlib.crc32(frame).to_bytes(4, "little")
+
+
+RADIOTAP = bytes.fromhex("000009001000000010")
+WLAN = bytes.fromhex("08000000 000000000001 020000000002 000000000003 0000 aaaa030000000800")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    (
+        "-S 10.0.0.0/8:11.0.0.0/8 -C",
+        "--ttl=9",
+        "--enet-dmac=02:00:00:00:00:09",
+        "--anonymize=k",
+        "-C",
+        "--vlan-push=5",
+        "--anonymize-payload=zero",
+    ),
+)
+def test_a_right_frame_check_sequence_stays_right(argv: str, rewriter: Rewriter) -> None:
+    spoilt = bytearray(ipv4(udp(b"data", source=b"\x0a\0\0\1"), 17, source=b"\x0a\0\0\1"))
+    if argv == "-C":
+        spoilt[10] ^= 1
+    frame = with_fcs(ether(bytes(spoilt)) + bytes(20))
+    assert captures.has_fcs(frame)
+    new = rewriter.one(frame, *argv.split())
+    assert new[:-4] != frame[:-4]
+    assert captures.has_fcs(new)
+    wrong = frame[:-1] + bytes([frame[-1] ^ 1])
+    if "payload" not in argv:
+        assert rewriter.one(wrong, *argv.split())[-4:] == wrong[-4:]
+
+
+def test_the_frame_check_sequence_of_802_11_stays_right(rewriter: Rewriter) -> None:
+    frame = RADIOTAP + with_fcs(WLAN + ipv4(tcp(b"data"), 6))
+    for argv in (f"--srcipmap={ipaddress.ip_address(SOURCE4)}:9.9.9.9", "--anonymize=key"):
+        new = rewriter.one(frame, argv, linktype=127)
+        assert new != frame
+        assert new[-4:] == zlib.crc32(new[len(RADIOTAP) : -4]).to_bytes(4, "little")
+
+
+def vrrp(source: bytes, target: bytes, *, covers: bool) -> bytes:
+    """An advertisement of version 3 (RFC 5798), with or without the pseudo header in its checksum."""
+    message = bytes.fromhex("31016401000a0000") + (SOURCE4 if len(source) == 4 else SOURCE6)
+    total = captures.checksum((pseudo(source, target, 112, len(message)) if covers else b"") + message)
+    return message[:6] + struct.pack(">H", total) + message[8:]
+
+
+@pytest.mark.parametrize("covers", [True, False])
+def test_checksum_of_vrrp(covers: bool, rewriter: Rewriter) -> None:
+    new = rewriter.one(ether(ipv4(vrrp(SOURCE4, TARGET4, covers=covers), 112)), "-S", "0.0.0.0/0:9.9.9.9", "-b")
+    assert new[34:] == vrrp(b"\x09" * 4, TARGET4, covers=covers)
+
+
+def test_checksum_of_vrrp_over_ipv6(rewriter: Rewriter) -> None:
+    packet = ether(ipv6(vrrp(SOURCE6, TARGET6, covers=True), 112), 0x86DD)
+    new = rewriter.one(packet, "-S", "[::/0]:[fd00::9]")
+    assert new[54:] == vrrp(ipaddress.ip_address("fd00::9").packed, TARGET6, covers=True)
+
+
+def test_an_echo_reply_of_zeros_has_a_checksum(rewriter: Rewriter) -> None:
+    new = rewriter.one(ether(ipv4(icmp(0, 0, bytes(4) + b"data"), 1)), "--anonymize-payload=zero")
+    assert new[34:] == icmp(0, 0, bytes(4) + bytes(4)) == b"\0\0\xff\xff" + bytes(8)
+
+
+def test_anonymous_payload_of_rarer_protocols(rewriter: Rewriter) -> None:
+    eigrp = summed(bytes.fromhex("02050000") + bytes(16) + b"routes and more", 2)
+    new = rewriter.one(ether(ipv4(eigrp, 88)), "--anonymize-payload=zero")
+    assert new[34:] == summed(bytes.fromhex("02050000") + bytes(16) + bytes(15), 2)
+
+    head = bytes.fromhex("1389138904010000 01000000 0000 0001")  # covers its header only
+    dccp = head[:6] + struct.pack(">H", captures.checksum(pseudo(SOURCE4, TARGET4, 33, 20) + head)) + head[8:] + b"text"
+    assert rewriter.one(ether(ipv4(dccp, 33)), "--anonymize-payload=zero")[34:] == dccp[:16] + bytes(4)
+
+    gre = struct.pack(">HHHH", 0x8000, 0xFE, 0, 0) + b"something"
+    gre = gre[:4] + struct.pack(">H", captures.checksum(gre)) + gre[6:]
+    new = rewriter.one(ether(ipv4(gre, 47)), "--anonymize-payload=zero")[34:]
+    assert (new[:4], new[8:]) == (gre[:4], bytes(9))
+    assert captures.checksum(new) == 0
+
+
+def test_what_has_no_ethernet_header_has_no_mac_to_replace(rewriter: Rewriter) -> None:
+    packet = ipv4(tcp(), 6)
+    assert rewriter.one(packet, "--enet-subsmac=02:00:00:00:00:01,02:00:00:00:00:02", linktype=101) == packet
+    assert rewriter.status == 0
+
+
+def test_two_outputs_contradict(rewriter: Rewriter, capsys: pytest.CaptureFixture) -> None:
+    rewriter.bytes(captures.pcap([]), "-o", str(rewriter.directory / "other"))
+    assert rewriter.status == 2
+    assert "--outfile and --write contradict" in capsys.readouterr().err
+
+
+def test_a_foreign_tool_is_named(capsys: pytest.CaptureFixture) -> None:
+    assert pcaprewrite.main(["--compat=editcap", "in", "out"]) == 2
+    assert "'editcap' is not tcprewrite" in capsys.readouterr().err

@@ -586,10 +586,12 @@ NOT_WALKED = ("linktypes/PcapPlusPlus__NullLoopback.pcap",)
 
 def allowed(batch, k: int) -> set[int]:
     """The bytes of a packet that a map may change."""
-    where = batch.headers(k)
+    where, data = batch.headers(k), bytes(batch.packet(k))
     layer, may = where.outer, set()
+    if captures.has_fcs(data):
+        may.update(range(len(data) - 4, len(data)))
     if where.ethertype == 0x806:
-        return set(range(where.network + 8, where.network + 16 + 2 * batch.packet(k)[where.network + 4]))
+        return may | set(range(where.network + 8, where.network + 16 + 2 * batch.packet(k)[where.network + 4]))
     if layer.ip is None:
         return may
     may.update(range(layer.ip + 12, layer.ip + 20) if layer.version == 4 else range(layer.ip + 8, layer.ip + 40))

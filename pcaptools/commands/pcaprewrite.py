@@ -134,12 +134,12 @@ def _compatible(argv: list[str], at: int) -> tuple[str, Callable, list[str], Cal
     tool = argv[at].partition("=")[2] or "".join(argv[at + 1 : at + 2])
     rest = argv[:at] + argv[at + (1 if "=" in argv[at] else 2) :]
 
-    def body(command: cli.Command) -> int:
+    def prepared(argv: list[str]) -> list[str]:
         if tool != "tcprewrite":
             raise UsageError(f"--compat: '{tool}' is not tcprewrite")
-        return _as_tcprewrite(command)
+        return _presets(USAGE)(argv)
 
-    return USAGE, body, rest, _presets(USAGE)
+    return USAGE, _as_tcprewrite, rest, prepared
 
 
 def _as_tcprewrite(command: cli.Command) -> int:
@@ -175,6 +175,8 @@ def _edit(command: cli.Command) -> int:
 
     args = command.args
     paths = args["<capture>"] + ([args["--infile"]] if args["--infile"] is not None else [])
+    if args["--outfile"] is not None and args["--write"] is not None:
+        raise UsageError("--outfile and --write contradict each other")
     account = command.account()
     wanted = command.format()
     transforms, told = _transforms(command, account)

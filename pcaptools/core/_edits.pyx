@@ -486,7 +486,8 @@ cdef class Job:
             memcpy(self.c.mac_mask, field, 6)
             self.c.mac_seeded = 1
         named = any(mac is not None for pair in macs for mac in pair) or len(swaps) or mac_mask is not None
-        self.c.any_mac = 2 if named else 1 if anonymizer is not None and (<Anonymizer>anonymizer).c.macs else 0
+        settable = mac_mask is not None or any(mac is not None for pair in macs for mac in pair)
+        self.c.any_mac = 2 if settable else 1 if named or (anonymizer is not None and (<Anonymizer>anonymizer).c.macs) else 0
         self.c.skip_l2_broadcast = skip_l2_broadcast
         if named and not (swaps or mac_mask is not None or skip_l2_broadcast or (anonymizer is not None and (<Anonymizer>anonymizer).c.macs)):
             self.c.any_mac = 3

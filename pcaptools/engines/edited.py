@@ -49,7 +49,7 @@ class Edited:
 
     def _problems(self, counts: dict[str, Any], account: Account) -> None:
         if counts.get("malformed"):
-            account.problem(f"addresses of {counts['malformed']} packets not mapped: no IP header can look like theirs")
+            account.problem(f"headers of {counts['malformed']} packets not edited: no IP header can look like theirs")
         if counts.get("no_ethernet"):
             account.problem(f"MAC addresses of {counts['no_ethernet']} packets not set: they have no Ethernet header")
         if counts.get("dns_partial"):

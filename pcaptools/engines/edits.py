@@ -85,7 +85,6 @@ _CONTRADICTIONS = (
     ("--enet-mac-seed", "--enet-smac"),
     ("--enet-mac-seed", "--enet-dmac"),
     ("--enet-mac-seed", "--enet-subsmac"),
-    ("--outfile", "--write"),
     ("--strip-comments", "--comment"),
 )
 

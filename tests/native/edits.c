@@ -179,6 +179,7 @@ static void shape(const pt_batch *b)
     for (uint32_t k = 0; k < out.n; k++) assert(out.record[k].data + out.record[k].caplen <= out.record[k].end);
     assert(out.n + s.dropped[1] + s.dropped[2] == b->n);
     pt_batch_free(&out);
+    free(s.scratch);
 }
 
 static void compat(const pt_batch *b, uint16_t linktype)

@@ -23,8 +23,8 @@ static inline uint32_t pt_covered_end(const uint8_t *p, uint32_t caplen, const p
         uint32_t said = pt_net16(p + l->transport + 4);
         if (said >= 8 && said < limit - l->transport) return l->transport + said;
     }
-    if (l->protocol == PT_DCCP && l->transport != PT_NONE && limit >= l->transport + 12 && p[l->transport + 8] & 15) {
-        uint32_t covered = p[l->transport + 4] * 4u + ((p[l->transport + 8] & 15u) - 1) * 4; /* RFC 4340 section 9.2 */
+    if (l->protocol == PT_DCCP && l->transport != PT_NONE && limit >= l->transport + 12 && p[l->transport + 5] & 15) {
+        uint32_t covered = p[l->transport + 4] * 4u + ((p[l->transport + 5] & 15u) - 1) * 4; /* RFC 4340 section 9.2 */
         if (covered < limit - l->transport) return l->transport + covered;
     }
     return limit;
