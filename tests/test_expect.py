@@ -17,7 +17,7 @@ from pcaptools.engines import play
 from pcaptools.engines.dialogue import ANY, CONTINUE, EXACT, LENGTH, WARN, Dialogue, Rules
 from pcaptools.engines.exchange import Exchange
 from pcaptools.engines.expect import Conversation
-from pcaptools.engines.ports import block, ranges
+from pcaptools.engines.ports import Ports, block, ranges
 from pcaptools.engines.roster import Roster
 from pcaptools.engines.script import Script, _Flow
 from pcaptools.engines.tcp import Connection, Offer
@@ -112,6 +112,30 @@ def test_retransmissions_overlaps_and_disorder_are_taken_out() -> None:
     assert script.problem == ""
     assert (script.part("client").mine, script.part("client").theirs) == (b"abcdefgh", b"yes")
     assert script.part("client").end[:3] == ("fin", 3, False)
+
+
+def test_what_our_reset_cut_off_is_not_waited_for() -> None:
+    """The recorded client reset in the middle of an answer; what it never acknowledged was captured all the same."""
+    said = [("S", 51 + 1000 * k, 14, ACK, b"x" * 1000) for k in range(9)]
+    script = flow_of(*SHAKE, ("C", 11, 51, ACK, b"get"), *said, ("C", 14, 5051, RST | ACK, b""))
+    for rules in (Rules(EXACT), Rules(EXACT, recorded_pace=True), Rules(LENGTH)):
+        pair = ends(script, rules)
+        run(pair, Wire(3))
+        assert [end.dialogue.outcome and end.dialogue.outcome.ok for end in pair] == [True] * 2
+        assert 5000 <= pair[0].dialogue.received_bytes <= 9000
+
+
+def test_datagrams_without_answers_do_not_wait_for_each_other() -> None:
+    flow = _Flow(1, "made", 17, (b"\1\1\1\1", 1), (b"\2\2\2\2", 2))
+    flow.udp(b"tell", False, 4, 10**9)
+    place = play.Place(b"\1\1\1\1", b"\2\2\2\2", b"", b"", None, 1500, False)
+    roster = Roster([Script(flow)], repeat=50, concurrency=1, rate=0, tries=1)
+    player = play.Player(roster, place, Rules(), ports=Ports(range(1, 99), random.Random(1)))
+    for _ in range(50):
+        player.step(7)
+        if not player.finished:
+            assert player.next_deadline() == 7
+    assert player.finished and len(player.frames()) == 50
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from captures import PcapngBlocks, ether, ipv4, udp
 
 from pcaptools.commands.pcapsplit_flows import main
 from pcaptools.core._flows import FlowTable
-from pcaptools.engines.flows import Row, parse_by
+from pcaptools.engines.flows import Row, parse_by, parse_timeout
 from pcaptools.engines.naming import Names, parse_template, safe
 from pcaptools.engines.relations import dns_addresses, ftp_end, sdp_ends
 from pcaptools.errors import DamagedError, InputError
@@ -220,7 +220,34 @@ def test_ways_that_cannot_be(text: str) -> None:
         parse_by(text)
 
 
+@pytest.mark.parametrize("text", ["1e999999999", "1/0", "nan", "-1", "1_0", "", "1e40"])
+def test_times_that_cannot_be(text: str) -> None:
+    with pytest.raises(ValueError, match=f"'{text}'"):
+        parse_timeout(text)
+    assert [parse_timeout(good) for good in ("0", "1.5", ".5", "2e-3", "1e3")] == [
+        0,
+        15 * 10**8,
+        5 * 10**8,
+        2 * 10**6,
+        10**12,
+    ]
+
+
 # Existing files, full disks
+
+
+def test_a_file_is_no_directory(mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-d", str(mixed), str(mixed)]) == 2
+    assert f"{mixed}: Not a directory; no file was completed" in capsys.readouterr().err
+    (tmp_path / "udp").write_text("mine")
+    assert split(mixed, tmp_path, "--name={proto}/{n}", "--by=protocol") == 2
+    assert "udp: Not a directory" in capsys.readouterr().err
+
+
+def test_a_directory_does_not_make_a_manifest_csv(mixed: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").mkdir()
+    assert main(["--list", f"--manifest={tmp_path}/x.csv/flows.json", str(mixed)]) == 0
+    assert (tmp_path / "x.csv" / "flows.json").read_text().startswith('{"flow": 1, ')
 
 
 def test_nothing_is_overwritten_without_force(mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

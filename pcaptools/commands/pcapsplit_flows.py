@@ -121,7 +121,7 @@ class _Run:
         splitter.finish()
         self._describe(splitter)
         if self.command.verbose and not args["--list"]:
-            self.command.say(f"{len(splitter.names)} files")
+            self.command.say(f"{len(splitter.names)} {'file' if len(splitter.names) == 1 else 'files'}")
         if self.command.verbose and splitter.table.other_blocks:
             self.command.say(f"{splitter.table.other_blocks} blocks that are no packets are in none of them")
 
@@ -246,7 +246,7 @@ class _Run:
             sys.stdout.writelines(manifest.lines())
         if self.manifest is not None:
             with Output(self.manifest) as output:
-                for piece in manifest.csv() if ".csv" in self.manifest else manifest.json():
+                for piece in manifest.csv() if ".csv" in self.manifest.rpartition("/")[2] else manifest.json():
                     output.write(piece)
 
 

@@ -80,8 +80,8 @@ class Dialogue:
 
     @property
     def answered(self) -> bool:
-        """Whether every answer has been heard."""
-        return self._at >= len(self.part.turns)
+        """Whether every answer has been heard, as far as it was in the recording: behind our reset nothing was."""
+        return self._at >= len(self.part.turns) or (self.closed and self.part.end.kind == "rst")
 
     @property
     def sends(self) -> int:
@@ -93,6 +93,12 @@ class Dialogue:
         """Whether nothing remains to be said or heard: a reset is as good as recorded."""
         said = self.closed or (self.part.their_end.kind == "rst" and self._sent >= len(self.part.sends))
         return self.answered and said
+
+    @property
+    def may_be_reset(self) -> bool:
+        """Whether a reset by the other side comes as recorded: when it has heard what it had heard then."""
+        end = self.part.their_end
+        return self.finished or (self.answered and end.kind == "rst" and self._said >= end.after)
 
     def actions(self) -> list[tuple]:
         """What is to be done, since the last call."""
@@ -122,7 +128,7 @@ class Dialogue:
         if self.rules.strict:
             self._check_boundary(len(data), now)
         while data and not self.outcome:
-            turn = self.part.turns[self._at] if not self.answered else None
+            turn = self.part.turns[self._at] if self._at < len(self.part.turns) else None
             if turn is None:
                 self._too_much(data, now)
                 return

@@ -100,7 +100,7 @@ class Conversation:
         finished = dialogue.finished
         if connection.failure:
             arrived = connection.una >= connection.end or dialogue.part.their_end.kind == "rst"
-            if finished and arrived and connection.failure == "reset":
+            if dialogue.may_be_reset and arrived and connection.failure == "reset":
                 dialogue.outcome = Outcome(True, "", "")
             else:
                 self._fail()

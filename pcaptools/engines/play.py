@@ -102,6 +102,7 @@ class Player:
         self._timers: list[tuple[int, int, _Play]] = []
         self._count = 0
         self._frames: list[bytes] = []
+        self._more: int | None = None  # when more may begin, because some plays ended as soon as they began
         self._on_event, self._on_result = on_event, on_result
 
     def frames(self) -> list[bytes]:
@@ -120,7 +121,7 @@ class Player:
             heappop(self._timers)
         times = [self._timers[0][0]] if self._timers else []
         start = self.roster.next_deadline() if self._role == "client" else None
-        return min([*times, start]) if start is not None else times[0] if times else None
+        return min((time for time in (*times, start, self._more) if time is not None), default=None)
 
     def step(self, now: int) -> None:
         """Start what may begin, tell time to those who wait for it, and collect what they say."""
@@ -137,16 +138,19 @@ class Player:
                 continue
             flow.play.timeout(now)
             self._touch(flow)
+        touched, self._more = self._speak_all(now), None
+        if touched and self._role == "client" and self.roster.waiting:
+            self._start(now)
+            over = any(flow.play.done for flow in self._speak_all(now))  # as datagrams that nobody answers
+            self._more = now if over and self.roster.waiting else None
+
+    def _speak_all(self, now: int) -> list[_Play]:
+        """Collect what those say to whom something happened, and return them."""
         touched, self._touched = self._touched, []
         for flow in touched:
             flow.touched = False
             self._speak(flow, now)
-        if touched and self._role == "client" and self.roster.waiting:
-            self._start(now)
-            touched, self._touched = self._touched, []
-            for flow in touched:
-                flow.touched = False
-                self._speak(flow, now)
+        return touched
 
     def abort(self) -> None:
         """Reset what is under way."""

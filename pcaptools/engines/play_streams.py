@@ -144,7 +144,7 @@ class StreamPlayer:
             play.dialogue.opened(now)
 
     def _failed(self, dialogue: Dialogue, cause: str, words: str) -> None:
-        if cause == "closed early" and dialogue.finished:
+        if cause == "closed early" and dialogue.may_be_reset:
             dialogue.outcome = dialogue.outcome or Outcome(True, "", "")
             return
         where = ""

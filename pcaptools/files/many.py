@@ -126,6 +126,8 @@ class Directory:
             try:
                 if path:
                     os.makedirs(path, exist_ok=True)
+            except FileExistsError:
+                raise self._explained(self._failure(path.rstrip("/"), errno.ENOTDIR)) from None
             except OSError as error:
                 raise self._explained(self._failure(path, error.errno)) from None
         self._made |= wanted
