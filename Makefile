@@ -52,7 +52,7 @@ ifeq ($(CI),true)
 test: deps-test
 endif
 test: build
-	$(RUN) -m pytest -q
+	$(RUN) -m pytest -q -n auto --dist loadfile
 
 deps-test:
 	packaging/system-packages test
@@ -75,7 +75,7 @@ lint: build .venv/bin/ruff .venv/bin/mypy
 
 build/asan-%: tests/native/%.c $(HEADERS)
 	mkdir -p build
-	$(CC) -std=gnu99 -g -O1 -Wall -fsanitize=address,undefined -fno-sanitize-recover=all -Ipcaptools/core/csrc $< -o $@
+	$(CC) -std=gnu99 -g -O1 -Wall -fsanitize=address,undefined -fno-sanitize-recover=all -Ipcaptools/core/csrc -Ipcaptools/net/csrc $< -o $@
 
 check-asan: $(patsubst tests/native/%.c,build/asan-%,$(filter-out %/fuzz.c,$(wildcard tests/native/*.c)))
 	for check in $^; do $$check || exit; done
