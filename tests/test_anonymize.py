@@ -100,6 +100,25 @@ def test_the_same_in_arp_discovery_and_packets(tmp_path: pathlib.Path) -> None:
         assert not any(batch.sums(False)[kind][1] for kind in (0, 1))
 
 
+MONITOR = {
+    105: b"",
+    119: bytes(144),  # Prism
+    127: bytes.fromhex("0000080000000000"),  # radiotap
+    163: bytes.fromhex("8021100100000010") + bytes(8),  # AVS
+    192: bytes.fromhex("0000080069000000"),  # PPI
+}
+
+
+@pytest.mark.parametrize("linktype", MONITOR)
+def test_the_same_in_every_802_11_capture(linktype: int, tmp_path: pathlib.Path) -> None:
+    mac, front = bytes.fromhex("080027852a08"), MONITOR[linktype]
+    frames = [b"\x08\x03" + bytes(2) + mac * 3 + bytes(2) + mac, b"\xd4\0" + bytes(2) + mac]  # WDS data, ACK
+    out = run(captures.pcap([front + frame for frame in frames], linktype), tmp_path, "--anonymize=k")
+    new = run(captures.pcap([ether(b"", macs=mac * 2)]), tmp_path, "--anonymize=k")[40:46]
+    assert new != mac
+    assert [data for *_, data in captures.packets(out)] == [front + frame.replace(mac, new) for frame in frames]
+
+
 @pytest.mark.parametrize("mode", ["zero", "random", "drop"])
 def test_payload(mode: str, tmp_path: pathlib.Path) -> None:
     secret = b"user=alice&password=secret"

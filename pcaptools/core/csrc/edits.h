@@ -184,23 +184,25 @@ static inline uint32_t pt_ethernets(const uint8_t *p, const pt_record *r, uint16
     return n;
 }
 
+/* The addresses of an 802.11 header of which `size` bytes are there: three, of control frames one or two, of frames
+ * from one access point to another four (IEEE 802.11-2020, 9.2.3). */
+static inline void pt_anon_ieee80211(pt_anonymizer *z, uint8_t *p, uint32_t size)
+{
+    const uint32_t most = size && (p[0] & 0x0c) == 0x04 ? 2 : 3;
+    for (uint32_t k = 0; k < most && 10 + 6 * k <= size; k++) pt_anon(z, p + 4 + 6 * k, 6);
+    if (size >= 30 && (p[0] & 0x0c) == 0x08 && (p[1] & 3) == 3) pt_anon(z, p + 24, 6);
+}
+
 /* Hardware addresses inside ARP, neighbour discovery and other link layers, for anonymity. */
 static inline void pt_anon_hardware(pt_job *j, uint8_t *p, const pt_record *r, uint16_t linktype, const pt_where *o)
 {
     pt_anonymizer *z = j->e.anonymizer;
-    uint32_t at = o->network, limit = r->caplen;
+    uint32_t at = o->network, limit = r->caplen, monitor = pt_monitor_size(p, limit, linktype);
     const pt_layer *l = &o->inner;
     if (linktype == 113 && limit >= 16 && pt_net16(p + 4) == 6) pt_anon(z, p + 6, 6);
     if (linktype == 276 && limit >= 20 && p[11] == 6) pt_anon(z, p + 12, 6);
     if (linktype == 10 && limit >= 13) pt_anon(z, p + 1, 6), pt_anon(z, p + 7, 6);
-    if (linktype == 105 || linktype == 127) {
-        uint32_t start = linktype == 127 && limit >= 4 ? (uint32_t)p[2] | (uint32_t)p[3] << 8 : 0;
-        for (uint32_t k = 0; k < 3 && start + 10 + 6 * k <= limit; k++) {
-            if (k && (p[start] & 0x0c) == 0x04 && k > 1) break; /* control frames have two at most */
-            pt_anon(z, p + start + 4 + 6 * k, 6);
-        }
-        if (start + 30 <= limit && (p[start] & 0x0c) == 0x08 && (p[start + 1] & 3) == 3) pt_anon(z, p + start + 24, 6);
-    }
+    if (monitor != PT_NONE) pt_anon_ieee80211(z, p + monitor, limit - monitor);
     if (!o->depth && o->ethertype == PT_TYPE_ARP && at != PT_NONE && limit >= at + 28 && p[at + 4] == 6 && p[at + 5] == 4) {
         pt_anon(z, p + at + 8, 6);
         pt_anon(z, p + at + 18, 6);

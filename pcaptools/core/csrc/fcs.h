@@ -36,8 +36,7 @@ static inline void pt_fcs_of(const uint8_t *p, uint32_t start, uint32_t end, uin
 static inline uint32_t pt_fcs_start(const uint8_t *p, uint32_t caplen, uint16_t linktype, const pt_where *o)
 {
     if (linktype == 1) return o->depth && o->outer.end + 4 > caplen ? PT_NONE : 0;
-    if (linktype == 105) return 0;
-    return linktype == 127 && caplen >= 8 ? (uint32_t)p[2] | (uint32_t)p[3] << 8 : PT_NONE;
+    return pt_monitor_size(p, caplen, linktype);
 }
 
 /* The same for a packet that does have one, which is right. */

@@ -202,38 +202,35 @@ static inline void pt_ieee80211(pt_walk *w, int padded)
     w->type = PT_TYPE_LLC;
 }
 
-/* A header whose length stands in 16 bits, little-endian, at offset 2: radiotap and PPI. 0 when it is cut. */
-static inline uint32_t pt_le_header(pt_walk *w)
+static inline uint32_t pt_le32(const uint8_t *p)
 {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+/* Bytes in front of an 802.11 header: none, radiotap, PPI, AVS or Prism. PT_NONE: they are cut, they lie about their
+ * size, or what follows is no 802.11. AVS and Prism are told apart as libpcap does, by AVS's cookie. */
+static inline uint32_t pt_monitor_size(const uint8_t *p, uint32_t size, uint16_t linktype)
+{
+    const int counted = linktype == 127 || linktype == 192;
     uint32_t length;
-    if (!pt_has(w, 8)) return 0;
-    length = (uint32_t)w->p[w->at + 2] | (uint32_t)w->p[w->at + 3] << 8;
-    return length >= 8 && pt_has(w, length) ? length : 0;
+    if (linktype == 105) return 0;
+    if (size < 8 || (!counted && linktype != 119 && linktype != 163)) return PT_NONE;
+    if (linktype == 192 && pt_le32(p + 4) != 105) return PT_NONE;
+    if (counted) length = pt_le32(p) >> 16;
+    else length = linktype == 163 || (pt_net32(p) & 0xfffff000u) == 0x80211000u ? pt_net32(p + 4) : 144;
+    return length >= (counted ? 8u : 1u) && length <= size ? length : PT_NONE;
 }
 
 static inline void pt_monitor(pt_walk *w, uint16_t linktype)
 {
     const uint8_t *p = w->p + w->at;
-    uint32_t length = 0;
-    int padded = 0;
-    if (linktype == 127) {
-        length = pt_le_header(w);
-        padded = length && pt_radiotap_pads(p, length);
-    } else if (linktype == 192) {
-        length = pt_le_header(w);
-        if (length && ((uint32_t)p[4] | (uint32_t)p[5] << 8 | (uint32_t)p[6] << 16 | (uint32_t)p[7] << 24) != 105) {
-            pt_stop(w, PT_NOT_IP);
-            return;
-        }
-    } else if (pt_has(w, 8)) { /* AVS, or Prism: told apart as libpcap does, by AVS's cookie */
-        length = linktype == 163 || (pt_net32(p) & 0xfffff000u) == 0x80211000u ? pt_net32(p + 4) : 144;
-    }
-    if (!length || !pt_has(w, length)) {
-        pt_stop(w, PT_TRUNCATED);
+    uint32_t length = pt_monitor_size(p, w->caplen - w->at, linktype);
+    if (length == PT_NONE) {
+        pt_stop(w, linktype == 192 && pt_has(w, 8) && pt_le32(p + 4) != 105 ? PT_NOT_IP : PT_TRUNCATED);
         return;
     }
     w->at += length;
-    pt_ieee80211(w, padded);
+    pt_ieee80211(w, linktype == 127 && pt_radiotap_pads(p, length));
 }
 
 /* NULL and LOOP: an address family of 4 bytes in some host's byte order. */
@@ -345,8 +342,7 @@ static inline void pt_link_layer(pt_walk *w, uint16_t linktype)
         break;
     case 51: pt_skip(w, 0, PT_TYPE_PPPOE); break;
     case 104: pt_ethertype(w, 4); break;
-    case 105: pt_ieee80211(w, 0); break;
-    case 119: case 127: case 163: case 192: pt_monitor(w, linktype); break;
+    case 105: case 119: case 127: case 163: case 192: pt_monitor(w, linktype); break;
     case 10: pt_skip(w, 13, PT_TYPE_LLC); break;
     case 100: pt_skip(w, 0, PT_TYPE_LLC); break;
     case 107: pt_frame_relay(w); break;
