@@ -239,7 +239,7 @@ def _fail(name: str, message: str, status: int) -> int:
 
 
 def _collect_seldom() -> None:
-    """Let the search for cyclic garbage wait: while modules are imported it finds none, and costs a tenth of the start."""
+    """Let the search for cyclic garbage wait: while modules are imported it finds none, at a tenth of the start."""
     import gc
 
     gc.set_threshold(GARBAGE)

@@ -140,13 +140,10 @@ def parse_seconds(text: str) -> int:
 
 def parse_timeout(text: str) -> int:
     """Seconds as ns; 0 is none. Raises ValueError."""
-    import re
-    from fractions import Fraction
+    from pcaptools.core.numbers import parse_number
 
-    if not re.fullmatch(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", text, re.ASCII):  # a longer exponent takes forever
-        raise ValueError(f"'{text}' is not a number of seconds")
-    ns = int(Fraction(text) * SECOND)
-    if ns >= 1 << 62:
+    ns = int(parse_number(text) * SECOND)
+    if not 0 <= ns < 1 << 62:
         raise ValueError(f"'{text}' seconds are out of range")
     return ns
 

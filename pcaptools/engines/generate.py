@@ -15,6 +15,7 @@ from pcaptools.core._core import Cutter
 from pcaptools.core._generate import Flood, Mix
 from pcaptools.core.batch import Batch
 from pcaptools.core.linktype import name
+from pcaptools.core.numbers import parse_number
 from pcaptools.core.times import SECOND, parse_time
 from pcaptools.engines import linklayer
 from pcaptools.engines.convert import pcap_header
@@ -58,8 +59,8 @@ def parse_start(text: str) -> int:
 def parse_seconds(text: str) -> int:
     """A positive time span in seconds, as ns. Raises ValueError."""
     try:
-        ns = int(Fraction(text) * SECOND)
-    except (ValueError, ZeroDivisionError):
+        ns = int(parse_number(text) * SECOND)
+    except ValueError:
         raise ValueError(f"'{text}' is not a number of seconds") from None
     if not 0 < ns < END * SECOND:
         raise ValueError(f"'{text}' seconds are out of range")
@@ -69,8 +70,8 @@ def parse_seconds(text: str) -> int:
 def parse_milliseconds(text: str) -> int:
     """A time span of 0 ms to 60000 ms, as ns. Raises ValueError."""
     try:
-        ns = int(Fraction(text) * SECOND / 1000)
-    except (ValueError, ZeroDivisionError):
+        ns = int(parse_number(text) * SECOND / 1000)
+    except ValueError:
         raise ValueError(f"'{text}' is not a number of ms") from None
     if not 0 <= ns <= 60 * SECOND:
         raise ValueError(f"'{text}' is not between 0 and 60000 ms")
@@ -80,8 +81,8 @@ def parse_milliseconds(text: str) -> int:
 def parse_percent(text: str) -> Fraction:
     """0 to 100, as a share of 1. Raises ValueError."""
     try:
-        share = Fraction(text.removesuffix("%")) / 100
-    except (ValueError, ZeroDivisionError):
+        share = parse_number(text.removesuffix("%")) / 100
+    except ValueError:
         raise ValueError(f"'{text}' is not a percentage") from None
     if not 0 <= share <= 1:
         raise ValueError(f"'{text}' is not between 0 and 100 percent")

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from pcaptools.core._replay import Schedule
+from pcaptools.core.numbers import parse_number
 
 SECOND = 1_000_000_000
 """ns."""
@@ -23,10 +24,7 @@ _UNITS["d"] = 24 * _UNITS["h"]
 
 def parse_speed(text: str) -> Fraction:
     """A positive number such as `2`, `0.25`, `1e6` or `3/4`. Raises ValueError."""
-    try:
-        speed = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"'{text}' is not a number") from None
+    speed = parse_number(text)
     if not 0 < speed < _LARGEST or speed.denominator > _LARGEST:
         raise ValueError(f"'{text}' is out of range")
     return speed

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from pcaptools.core import _choose
 from pcaptools.core.batch import Batch
+from pcaptools.core.numbers import parse_number
 from pcaptools.core.pipeline import Account, Transform
 
 _UNITS = {"": 10**9, "s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
@@ -36,12 +37,7 @@ def parse_gap(text: str) -> int:
 
 def parse_scale(text: str) -> tuple[int, int]:
     """A positive factor as a ratio: `2`, `0.1`, `3/4`. Raises ValueError."""
-    from fractions import Fraction
-
-    try:
-        value = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"'{text}' is not a number") from None
+    value = parse_number(text)
     if not 0 < value < 1 << 31 or value.denominator > 1 << 31:
         raise ValueError(f"'{text}' is out of range")
     return value.numerator, value.denominator
