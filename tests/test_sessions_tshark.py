@@ -1,6 +1,7 @@
 """Sessions and what is odd about their segments, against tshark: on the real captures, and on sessions made at random.
 
-tshark 4.0 is the measure. Where the rules here are others on purpose, the differences are listed with the reason.
+tshark 4.0 is the measure. Where the rules here are others on purpose, `is_argued()` says how; captures of which the two
+decode other segments are listed with the reason.
 """
 
 from __future__ import annotations
@@ -30,14 +31,21 @@ OTHER_SEGMENTS = {
     "tcp-odd/libpcap__AH-IPcomp-IPv4.pcap": "IPComp: not decompressed here",
 }
 
-# Captures where the bits of a segment are others.
+# Captures where the bits of a segment are others for want of what is decoded elsewhere.
 OTHER_BITS = {
-    "formats/nprint__example_port80.pcap": "an acknowledgement of what was captured behind a gap: no lost segment here",
-    "live-tcp/arkime__http-post-upload.pcap": "a segment that is still unacknowledged comes again: retransmission here "
-    "(as in Wireshark 4.2), out of order there",
     "tcp-odd/zeek__reassembly.pcap": "frames shorter than their IP packets",
     "tcp-odd/libpcap__AH-IPcomp-IPv4.pcap": "the segments under IPComp are missing here",
 }
+
+RETRANSMISSION, OUT_OF_ORDER = (1 << BITS.index(name) for name in ("retransmission", "out_of_order"))
+
+
+def is_argued(segment: Segment, theirs: int) -> bool:
+    """Whether bits may be others than tshark's: a segment that was captured before and still waits for its
+    acknowledgement is a retransmission however soon it comes (as in Wireshark 4.2, and as the kernel counts it); 4.0
+    takes it for out of order when it comes within one RTT."""
+    mine = segment.bits & WIRESHARK
+    return mine ^ theirs == RETRANSMISSION | OUT_OF_ORDER and bool(mine & RETRANSMISSION) and segment.original > 0
 
 
 def _fed(path) -> dict[int, Segment]:
@@ -105,7 +113,9 @@ def test_numbers_are_tsharks(merged, both) -> None:
 def test_the_bits_are_tsharks(merged, both) -> None:
     odd = set()
     for number, segment, row in both:
-        if segment and row["tcp.stream"] and segment.bits & WIRESHARK != _theirs(row):
+        if not segment or not row["tcp.stream"] or segment.bits & WIRESHARK == _theirs(row):
+            continue
+        if not is_argued(segment, _theirs(row)):
             odd.add(merged.capture_of(number - 1)[0])
     assert odd <= set(OTHER_BITS)
 
@@ -200,14 +210,6 @@ def made_at_random(seed: int, talks: int = 60, steps: int = 60) -> bytes:
     return captures.pcap(packets)
 
 
-# What differs on such sessions, (only here, only there), and why.
-KNOWN = {
-    (("retransmission",), ("out_of_order",)): "still unacknowledged and sent again: as in Wireshark 4.2",
-    ((), ("ack_lost_segment",)): "tshark 4.0 tells it again after the next gap",
-    (("ack_lost_segment",), ()): "and not of two losses without a gap between them",
-}
-
-
 def test_sessions_made_at_random(tmp_path) -> None:
     path = tmp_path / "random.pcap"
     path.write_bytes(made_at_random(1))
@@ -220,8 +222,6 @@ def test_sessions_made_at_random(tmp_path) -> None:
         assert segment.rel_seq == int(row["tcp.seq"][0])
         assert segment.payload == int(row["tcp.len"][0])
         mine = segment.bits & WIRESHARK
-        if mine != theirs:
+        if mine != theirs and not is_argued(segment, theirs):
             differ[tuple(bit_names(mine & ~theirs)), tuple(bit_names(theirs & ~mine))] += 1
-    rare = sum(count for kinds, count in differ.items() if kinds not in KNOWN)
-    assert rare <= len(rows) / 100, differ  # what follows from a zero window probe whose byte was taken
-    assert sum(differ.values()) <= len(rows) / 20, differ
+    assert sum(differ.values()) <= len(rows) / 100, differ  # what follows from a zero window probe whose byte was taken

@@ -3,8 +3,8 @@
  *
  * Sequence numbers are compared modulo 2^32, and what is known is known by a flag: where Wireshark takes the number 0
  * for "not known yet", a stream may pass through 0 here. On purpose other than in Wireshark 4.0: a segment that still
- * waits for its acknowledgement and comes again is a retransmission however soon it comes, never out of order; what an
- * acknowledgement skipped is told once for each gap; the byte of a zero window probe that was taken counts as sent. */
+ * waits for its acknowledgement and comes again is a retransmission however soon it comes, never out of order; the byte
+ * of a zero window probe that was taken counts as sent. */
 #ifndef PT_ANALYSIS_H
 #define PT_ANALYSIS_H
 
@@ -14,7 +14,9 @@ enum {
     PT_FAST_AFTER = 20000000,       /* ns: a fast retransmission comes within this of the duplicate ACK */
     PT_REORDERED_WITHIN = 3000000,  /* ns: out of order within this of the highest segment, when no RTT is known */
     PT_TIMER_LEAST = 200000000,     /* ns: no retransmission timer is shorter in practice (RFC 6298 says 1 s) */
-    PT_LAST_KEEP_ALIVE = 1, PT_LAST_PROBE = 2,
+    /* pt_end.last: what its last segment was; and an acknowledgement of what was not seen was told since it
+     * acknowledged something else */
+    PT_LAST_KEEP_ALIVE = 1, PT_LAST_PROBE = 2, PT_LAST_KIND = 3, PT_LAST_TOLD = 4,
 };
 
 #define PT_SPECIAL (PT_FLAG_SYN | PT_FLAG_FIN | PT_FLAG_RST)
@@ -119,23 +121,6 @@ static inline int pt_waits(const pt_unacked_list *l, uint32_t seq, uint32_t next
     return 0;
 }
 
-/* Where the contiguous run of segments ends that begins at an acknowledgement of lost ones; `ack`: there is none. */
-static inline uint32_t pt_tail_behind(const pt_unacked_list *l, uint32_t ack)
-{
-    uint32_t left = 0, right = 0;
-    for (uint32_t k = l->n; k-- > l->head;) {
-        const pt_unacked *u = &l->of[k];
-        if (left == right) {
-            left = u->seq;
-            right = u->next;
-        }
-        if (!pt_before(ack, u->seq)) continue;
-        if (u->next != left) right = u->next;
-        left = u->seq;
-    }
-    return left == ack && pt_before(ack, right) ? right : ack;
-}
-
 /* ---- the rules ----------------------------------------------------------------------------------------------- */
 
 /* What is told by sequence number and window. */
@@ -178,16 +163,19 @@ static inline void pt_judge_repeated_ack(pt_end *from, pt_end *to, pt_arrival *g
     }
 }
 
-/* An acknowledgement of what was not seen. */
+/* An acknowledgement of what was not seen: told once for each gap that it left open, and once after the other end
+ * acknowledged something else. */
 static inline void pt_judge_ack(const pt_end *from, pt_end *to, pt_arrival *g)
 {
     if (!(g->flags & PT_FLAG_ACK) || !(to->has & PT_HAS_TO_ACK) || !pt_before(to->to_ack, g->ack)) return;
+    if (to->last & PT_LAST_TOLD && to->to_ack == to->next) return;
     if (g->ack == from->last_ack + 1 && from->has & PT_HAS_NEXT && g->seq == from->next && to->last & PT_LAST_PROBE) {
         to->next = to->to_ack = g->ack;
         g->bits |= PT_BIT(PT_WINDOW_UPDATE);
         return;
     }
-    to->to_ack = pt_tail_behind(&to->unacked, g->ack);
+    if (to->to_ack == to->next) to->last |= PT_LAST_TOLD;
+    to->to_ack = to->next;
     g->bits |= PT_BIT(PT_ACK_LOST_SEGMENT);
 }
 
@@ -236,7 +224,7 @@ static inline int pt_is_ordinary(const pt_end *from, const pt_end *to, const pt_
     const uint32_t end = g->seq + g->length;
     if ((g->flags & ~PT_FLAG_PSH) != PT_FLAG_ACK || g->bits) return 0;
     if (g->seq != from->next || from->to_ack != from->next) return 0;
-    if (!g->window || !to->window || to->last || pt_before(to->to_ack, g->ack)) return 0;
+    if (!g->window || !to->window || to->last & PT_LAST_KIND || pt_before(to->to_ack, g->ack)) return 0;
     if (!g->length) return g->ack != from->last_ack;
     return end != to->last_ack + (to->window << (to->scale > 0 ? to->scale : 0)) && pt_before(to->last_ack, end);
 }
@@ -254,12 +242,32 @@ static inline int pt_pass_ordinary(pt_end *from, pt_end *to, pt_arrival *g, uint
         from->next_packet = g->packet;
     }
     if (g->ack != from->last_ack) from->dup_acks = 0;
+    from->last &= (uint8_t)(g->ack == from->last_ack ? PT_LAST_TOLD : 0);
     from->window = g->window;
     from->last_ack = g->ack;
     from->ack_time = g->time;
-    from->last = 0;
     if (pt_unacked_count(&to->unacked)) g->rtt = pt_acknowledge(&to->unacked, g->ack, g->time, all);
     return 0;
+}
+
+/* Whether a segment is the RST of an end that has no connection (RFC 9293 section 3.5.2): number 0 says nothing then. */
+static inline int pt_is_of_nobody(const pt_end *from, const pt_arrival *g)
+{
+    return g->flags & PT_FLAG_RST && !g->seq && !(from->has & PT_HAS_NEXT);
+}
+
+static inline void pt_advance(pt_end *from, const pt_arrival *g, uint32_t next)
+{
+    if (!(from->has & PT_HAS_NEXT) || pt_before(from->next, next)) {
+        from->next = next;
+        from->next_packet = g->packet;
+        from->next_time = g->time;
+        from->has |= PT_HAS_NEXT;
+    }
+    if (!(from->has & PT_HAS_TO_ACK) || g->seq == from->to_ack) {
+        from->to_ack = from->next;
+        from->has |= PT_HAS_TO_ACK;
+    }
 }
 
 /* Wireshark's bits of a segment, and what the next ones are compared with. all: unacknowledged segments of all
@@ -287,20 +295,13 @@ static inline int pt_analyse(pt_session *s, pt_arrival *g, uint64_t *all)
                 return -1;
         }
     }
-    if (!probe && (!(from->has & PT_HAS_NEXT) || pt_before(from->next, next))) {
-        from->next = next;
-        from->next_packet = g->packet;
-        from->next_time = g->time;
-        from->has |= PT_HAS_NEXT;
-    }
-    if (!probe && (!(from->has & PT_HAS_TO_ACK) || g->seq == from->to_ack)) {
-        from->to_ack = from->next;
-        from->has |= PT_HAS_TO_ACK;
-    }
+    if (!probe && !pt_is_of_nobody(from, g)) pt_advance(from, g, next);
+    from->last &= (uint8_t)(g->ack == from->last_ack ? PT_LAST_TOLD : 0);
+    if (g->bits & PT_BIT(PT_KEEP_ALIVE)) from->last |= PT_LAST_KEEP_ALIVE;
+    if (probe) from->last |= PT_LAST_PROBE;
     from->window = g->window;
     from->last_ack = g->ack;
     from->ack_time = g->time;
-    from->last = (g->bits & PT_BIT(PT_KEEP_ALIVE) ? PT_LAST_KEEP_ALIVE : 0) | (probe ? PT_LAST_PROBE : 0);
     if (!(g->flags & PT_FLAG_SYN)) from->has |= PT_PAST_SYN;
     if (pt_unacked_count(&to->unacked)) g->rtt = pt_acknowledge(&to->unacked, g->ack, g->time, all);
     return 0;
