@@ -283,10 +283,12 @@ class _Run:
     # --- packets
 
     def _read(self) -> Iterator[Batch]:
+        from pcaptools.engines.sessions_plan import FILE
         from pcaptools.files.inputs import captures, sound
 
+        ahead = 0 if self.plan.silent and self.plan.source == FILE else 2  # what was just read is still in the cache
         for capture in captures(self.paths, self.account):
-            batches = self._filtered(sound(capture, self.account, ahead=2), None)
+            batches = self._filtered(sound(capture, self.account, ahead=ahead), None)
             while (batch := self._wait_for(batches)) is not None:
                 yield batch
 

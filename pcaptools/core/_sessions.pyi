@@ -47,6 +47,8 @@ class Tracker:
       for a session that was handed out begins a new one (start "middle").
     keep: keep the rows of every session, for `kept()`.
     rows: make rows of every batch, for `rows()`.
+    heads: keep the first payload of sessions whose streams begin with a TLS handshake, for `heads()`; and of all
+      sessions, watch only those of port 53.
     checksum: verify TCP checksums (and the IPv4 header's); a segment with a wrong one is counted and otherwise ignored.
       Default: not looked at.
     With idle_ns, opening_ns, closing_ns and linger_ns 0 the sessions are those of tshark's tcp.stream.
@@ -68,6 +70,7 @@ class Tracker:
         linger_ns: int = 0,
         keep: bool = False,
         rows: bool = False,
+        heads: bool = False,
         checksum: bool = False,
         seed: int = 0,
     ) -> None: ...
@@ -126,6 +129,17 @@ class Tracker:
     def kept(self, slot: int) -> memoryview:
         """Rows kept of a session, oldest first; those of ended sessions are there until the next `feed()`. Offsets
         (`at`) of payload are meaningless in it. A copy."""
+    def heads(self, slot: int) -> list[tuple[int, int, int, int, int, int, int, int, int, bytes]]:
+        """The first segments with payload of a session that begins with TLS: (packet, time, direction, seq, ack,
+        rel_seq, rel_ack, flags, payload, bytes captured), in order of packets; of each direction up to the end of the
+        record with the hello, 16 KiB of a session and 64 MiB of all at most. Empty unless heads=True. Raises
+        IndexError."""
+    def hush(self, slot: int, by_client: bool) -> int:
+        """From now on, hand out no sessions that are chosen for the same reasons as this one and have the same server
+        (address and port) or, by_client, come from the same client: they are counted only. Returns the number under
+        which `hushed()` counts them, 0: there are too many kinds. Raises IndexError."""
+    def hushed(self) -> list[int]:
+        """How many sessions were hushed, by number; the first is 0."""
     counts: dict[str, int]
     """What the packets were: packets = tcp + fragment + not_tcp + malformed + truncated + bad_checksum + filtered.
     tcp: segments, those of sessions; fragment: later fragments of IP packets whose first was not seen; malformed: no

@@ -10,7 +10,7 @@ from pcaptools.core._core cimport NativeBatch, pt_batch, PT_NONE
 
 cdef extern from "sessions.h" nogil:
     enum: PT_ANALYSIS_BITS, PT_QUEUES, PT_REASONS, PT_ENDED, PT_OPENING, PT_ESTABLISHED_QUEUE
-    enum: PT_CLOSING_QUEUE, PT_CLOSED_QUEUE
+    enum: PT_CLOSING_QUEUE, PT_CLOSED_QUEUE, PT_HUSHED
     enum: PT_HAS_ISN, PT_OFFERS_SACK, PT_OFFERS_TIMESTAMPS, PT_OFFERS_ECN, PT_OFFERS_FAST_OPEN, PT_OFFERS_MSS
     enum: PT_OFFERS_SCALE, PT_OPEN
     uint64_t PT_NOTED
@@ -28,6 +28,17 @@ cdef extern from "sessions.h" nogil:
         uint32_t n
         int64_t min, max
         uint64_t sum
+    ctypedef struct pt_head:
+        pt_head *following
+        uint64_t packet
+        int64_t time
+        uint32_t seq, ack, rel_seq, rel_ack, payload, captured
+        uint16_t flags
+        uint8_t way
+        uint8_t *bytes
+    ctypedef struct pt_hush:
+        uint64_t count
+        uint32_t number
     ctypedef struct pt_end:
         uint64_t packets, bytes, payload, unique, window_sum, repeated, missing, snapped
         int64_t first, ack_time, idle_max, first_data, last_data
@@ -46,6 +57,7 @@ cdef extern from "sessions.h" nogil:
         uint8_t queue, client, sender, guessed, start, reason, simultaneous, closed, watched, rst_kind, rst_by
         int8_t ended_by
         pt_note *note
+        pt_head *head
         uint32_t (*count)[38]
         pt_end end[2]
     ctypedef struct pt_choice:
@@ -64,7 +76,9 @@ cdef extern from "sessions.h" nogil:
         int64_t limit[4]
         uint32_t sessions, segments, notes, row_count
         int64_t latest
-        uint8_t keep, rows, checksum, payload_rows, chooses
+        uint8_t keep, rows, heads, checksum, payload_rows, chooses
+        uint32_t hushed
+        pt_hush *hush
         pt_choice choice
         pt_totals totals
         pt_segment *row
@@ -75,6 +89,7 @@ cdef extern from "sessions.h" nogil:
     void pt_end_session(pt_tracker *t, uint32_t slot, int reason)
     void pt_add_to_totals(pt_totals *a, const pt_session *s)
     uint32_t pt_hand_out(pt_tracker *t)
+    uint32_t pt_hush_like(pt_tracker *t, const pt_session *s, int by_client)
     void pt_expire(pt_tracker *t, int64_t now)
     int pt_track(pt_tracker *t, pt_batch *b)
     void pt_tracker_begin(pt_tracker *t)
@@ -140,7 +155,7 @@ cdef class Tracker:
     cdef pt_tracker c
 
     def __cinit__(self, *, sessions=0, segments=0, held=0, notes=100, idle_ns=0, opening_ns=0, closing_ns=0,
-                  linger_ns=0, keep=False, rows=False, checksum=False, seed=0):
+                  linger_ns=0, keep=False, rows=False, heads=False, checksum=False, seed=0):
         memset(&self.c, 0, sizeof(pt_tracker))
         pt_tracker_begin(&self.c)
         self.c.sessions = sessions
@@ -153,6 +168,7 @@ cdef class Tracker:
         self.c.limit[PT_CLOSED_QUEUE] = linger_ns
         self.c.keep = keep
         self.c.rows = rows
+        self.c.heads = heads
         self.c.checksum = checksum
         self.c.seed = seed & 0xFFFFFFFFFFFFFFFF
 
@@ -247,6 +263,29 @@ cdef class Tracker:
         cdef uint8_t *p = out
         pt_kept_rows(s, <pt_segment *>p)
         return memoryview(out)
+
+    def heads(self, uint32_t slot):
+        cdef pt_session *s = self.at(slot, True)
+        cdef const pt_head *head = s.head
+        found = []
+        while head:
+            found.append((
+                head.packet, head.time, <int>(head.way != s.client), head.seq, head.ack, head.rel_seq, head.rel_ack,
+                head.flags, head.payload, head.bytes[:head.captured],
+            ))
+            head = head.following
+        return found
+
+    def hush(self, uint32_t slot, bint by_client):
+        return pt_hush_like(&self.c, self.at(slot, True), by_client)
+
+    def hushed(self):
+        cdef uint32_t k
+        counts = [0] * (self.c.hushed + 1)
+        for k in range(PT_HUSHED if self.c.hush else 0):
+            if self.c.hush[k].number:
+                counts[self.c.hush[k].number] = self.c.hush[k].count
+        return counts
 
     @property
     def counts(self):

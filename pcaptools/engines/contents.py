@@ -17,15 +17,15 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from pcaptools.core.batch import Batch
 from pcaptools.engines.flows import address
-from pcaptools.engines.hellos import REACH, Hellos
+from pcaptools.engines.hellos import Hellos
 from pcaptools.engines.http import PORTS as HTTP_PORTS
 from pcaptools.engines.http import Exchange, Http
-from pcaptools.engines.http_messages import Wanted
 from pcaptools.engines.questions import Question, Questions
+from pcaptools.engines.seek import Seek
 from pcaptools.engines.sessions import ACK, FIN, ROW_FORMAT, RST, STARTS, SYN, Segment, Session, Tracker
 from pcaptools.engines.streams import Budget, Duplex, Piece
 
@@ -69,15 +69,18 @@ def stream_names(session: Session) -> tuple[str, str]:
     return f"{session.id:05d}-{client}-{server}", f"{session.id:05d}-{server}-{client}"
 
 
-class Seek(NamedTuple):
-    """What is looked for in sessions. http: header fields to keep, None: no HTTP. policy: of `streams.POLICIES`. reach:
-    bytes of a stream in which a TLS hello may begin."""
-
-    http: Wanted | None = None
-    tls: bool = False
-    dns: bool = False
-    policy: str = "first"
-    reach: int = REACH
+def read_head(seek: Seek, session: Session, head: Sequence[tuple[Any, ...]]) -> Contents | None:
+    """What the first payload of a session says. head: of `Tracker.heads`. None: there is none."""
+    if not head:
+        return None
+    started = STARTS[session.start] != "middle"
+    contents = Contents(seek, Budget(), started=started, ports=(session.client_port, session.server_port))
+    _, _, way, seq, ack, rel_seq, rel_ack, flags, *_ = head[0]
+    contents.begin(way, seq - rel_seq, ack - rel_ack if flags & ACK else None)
+    for packet, time, way, seq, ack, _, _, flags, payload, data in head:
+        contents.streams.segment(way, seq, ack, flags, data, payload, time, packet)
+    contents.finish()
+    return contents
 
 
 class Contents:
@@ -137,6 +140,12 @@ class Contents:
             and (not self._hellos or all(one.over for one in self._hellos) or any(one.vain for one in self._hellos))
             and not self._questions
         )
+
+    def begin(self, way: int, seq: int, ack: int | None) -> None:
+        """The numbers of the SYNs of that end and of the other one, if it is known."""
+        self.streams.begin(way, seq, self.started)
+        if ack is not None:
+            self.streams.begin(1 - way, ack, self.started)
 
     def finish(self) -> None:
         """The session is over."""
@@ -207,9 +216,7 @@ class Reader:
                 if not payload:
                     continue
                 contents = table[session] = self._begin(session, slot)
-                contents.streams.begin(way, seq - rel_seq, contents.started)
-                if flags & ACK:
-                    contents.streams.begin(1 - way, ack - rel_ack, contents.started)
+                contents.begin(way, seq - rel_seq, ack - rel_ack if flags & ACK else None)
             if contents.silent or isinstance(contents, _Nothing):
                 continue
             if not payload and flags & _KIND == ACK:

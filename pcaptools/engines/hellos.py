@@ -12,10 +12,9 @@ from collections import namedtuple
 from contextlib import suppress
 from typing import Any
 
+from pcaptools.engines.seek import REACH
 from pcaptools.engines.streams import Piece
 
-REACH = 1 << 16
-"""Bytes of a stream in which a hello may begin."""
 MOST_HELLO = 1 << 16
 
 ClientHello = namedtuple("ClientHello", "server_name alpn versions ciphers packet time")

@@ -9,6 +9,7 @@ monitor.finish()
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from pcaptools.core.batch import Batch
 from pcaptools.core.pipeline import Account
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from pcaptools.engines.contents import Contents, Reader, Taker
     from pcaptools.engines.follow import Follow
+    from pcaptools.engines.sessions_report import Carried
 
 Out = Callable[[str], object]
 """Takes a line."""
@@ -49,11 +51,12 @@ class Monitor:
         self._others, self._closed = takers, closed
         self.tracker: Tracker = plan.tracker(seed)
         self._out = out
-        self._text = Text(plan.layout, out, Alike(plan.alike), plan.everything)
+        alike = Alike(plan.alike, self.tracker if plan.chooses and plan.mode == "text" else None)
+        self._text = Text(plan.layout, out, alike, plan.everything)
         self._tell = {"text": self._tell_text, "json": self._tell_json, "summary": self._tell_summary}.get(plan.mode)
         self._follow = self._make_follow() if plan.mode == "follow" else None
         self._missed = plan.numbers
-        self._reader = self._make_reader()
+        self._reader = self._make_reader() if plan.seek and not plan.heads else None
         self._ends: dict[int, tuple[str, str]] = {}
         self._start: int | None = None
         self._latest = self._told = 0
@@ -63,13 +66,11 @@ class Monitor:
 
         return Follow(self._out, self.plan.layout.clock.date, self.plan.form)
 
-    def _make_reader(self) -> Reader | None:
-        plan = self.plan
-        if plan.seek is None:
-            return None
+    def _make_reader(self) -> Reader:
         from pcaptools.engines.contents import Reader
 
-        return Reader(self.tracker, plan.seek, unwatch=plan.mode != "live", takers=self._takers)
+        assert self.plan.seek
+        return Reader(self.tracker, self.plan.seek, unwatch=self.plan.mode != "live", takers=self._takers)
 
     def _takers(self, number: int, slot: int) -> list[Taker]:
         """Who gets the bytes of a session."""
@@ -89,12 +90,15 @@ class Monitor:
             self._start = period[0] if self._start is None else self._start
             self._latest = max(self._latest, period[1])
         self.tracker.feed(batch)
+        if self.plan.heads and not self._reader and self.tracker.rows():  # DNS
+            self._reader = self._make_reader()
         if self._reader:
             self._reader.feed(batch)
         if self.plan.source != FILE:
             self.tracker.expire(self._latest)
-        ended = list(self.tracker.ended())
+        ended: Iterable[tuple[Any, ...]] = self.tracker.ended()
         if self.plan.mode == "live":
+            ended = list(ended)
             self._live(ended)
         self._over(ended)
 
@@ -117,7 +121,7 @@ class Monitor:
         for row in self.tracker.sessions():
             session = Session.of(row)
             if session.close_reason == "open" and self._tell:
-                self._tell(session, None, True)
+                self._tell(session, partial(self._contents, session, None), True)
 
     @property
     def is_due(self) -> bool:
@@ -154,9 +158,19 @@ class Monitor:
             self._missed -= {number}
             self._ends.pop(number, None)
             if self._tell or self._closed:
-                self._tell_of(Session.of(row), contents)
+                session = Session.of(row)
+                self._tell_of(session, partial(self._contents, session, contents))
 
-    def _tell_of(self, session: Session, contents: Contents | None) -> None:
+    def _contents(self, session: Session, found: Contents | None) -> Contents | None:
+        """What a session carried. found: by the reader; else what its beginning says."""
+        head = self.tracker.heads(session.slot) if self.plan.heads and not found else None
+        if not head or not self.plan.seek:
+            return found
+        from pcaptools.engines.contents import read_head
+
+        return read_head(self.plan.seek, session, head)
+
+    def _tell_of(self, session: Session, contents: Carried) -> None:
         if self._tell:
             self._tell(session, contents, False)
         if self._closed:
@@ -168,17 +182,17 @@ class Monitor:
     def _reasons(self, session: Session) -> list[str]:
         return [reason.words for reason in self.plan.triggers.reasons(session)]
 
-    def _tell_text(self, session: Session, contents: Contents | None, asked: bool) -> None:
+    def _tell_text(self, session: Session, contents: Carried, asked: bool) -> None:
         self._text.session(session, lambda: self._rows(session), contents, asked)
 
-    def _tell_json(self, session: Session, contents: Contents | None, asked: bool) -> None:
+    def _tell_json(self, session: Session, contents: Carried, asked: bool) -> None:
         import json
 
         from pcaptools.engines.sessions_json import session_figures
 
-        self._out(json.dumps(session_figures(session, self._reasons(session), contents)))
+        self._out(json.dumps(session_figures(session, self._reasons(session), contents())))
 
-    def _tell_summary(self, session: Session, contents: Contents | None, asked: bool) -> None:
+    def _tell_summary(self, session: Session, contents: Carried, asked: bool) -> None:
         from pcaptools.engines.sessions_summary import summary_lines
 
         for line in summary_lines(session, self._reasons(session), self.plan.layout.clock):

@@ -9,6 +9,7 @@ from pcaptools.engines.flows import address
 from pcaptools.engines.hellos import cipher_name, version_name
 from pcaptools.engines.questions import status_name, type_name
 from pcaptools.engines.sessions import RST_KINDS, STARTS, End, Session, bit_names
+from pcaptools.engines.sessions_report import hellos_of
 from pcaptools.engines.summary import rfc3339
 
 SECOND = 1_000_000_000
@@ -116,7 +117,7 @@ def contents_figures(contents: Contents | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if contents is None:
         return found
-    client, server = contents.hellos
+    client, server = hellos_of(contents)
     if client or server:
         found["tls"] = {
             "server_name": client.server_name if client else None,

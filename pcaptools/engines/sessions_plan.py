@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pcaptools.core.times import Clock, parse_precision, parse_span, parse_zone
+from pcaptools.engines.seek import Seek
 from pcaptools.engines.sessions import Tracker
 from pcaptools.engines.sessions_report import ALIKE
 from pcaptools.engines.sessions_text import LINES, Layout
@@ -13,8 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
-
-    from pcaptools.engines.contents import Seek
 
     Value = Callable[[str, Callable[[str], Any]], Any]
 
@@ -33,6 +32,9 @@ LINGER_PIPE = 60 * SECOND
 FILE, PIPE, DEVICE = range(3)
 """Where packets come from. Of files sessions are told of at the end, so that no late packet begins another one; with
 HTTP, of which there may be much, as of pipes."""
+
+HEAD = 1
+"""Bytes of a stream in which a TLS hello may begin when every session is looked at for names."""
 
 POLICIES = ("first", "last")
 
@@ -56,6 +58,8 @@ class Plan:
         self.layout = self._layout(terminal)
         self.alike = 0 if self.everything else self._number("--similar", ALIKE)
         self.seek = self._seek()
+        self.heads = self.seek is not None and self.seek.reach == HEAD and args["--extract"] is None
+        """Whether names are looked for in what the tracker keeps of the beginning of sessions."""
         self.interval = value("--stat-interval", parse_span) or 0
         self.follow = value("--follow", _number)
         self.plots = [(option, *found) for option in ("--plot", "--plot-rtt") if (found := value(option, _picture))]
@@ -63,6 +67,10 @@ class Plan:
         self.drawn = {session for _, session, _ in self.plots}
         self.numbers = self.drawn | ({self.follow} if self.follow is not None else set())
         """Sessions that must be there."""
+        self.chooses = (
+            self.selects and not (self.seek and self.seek.http) and not self.numbers and args["--extract"] is None
+        )
+        """Whether the tracker knows which sessions are told of."""
         self.form = "hex" if args["--hex"] else "text"
         self.tells = self.mode in ("text", "live") or bool(args["--verbose"])
         """Whether the statistics are told at the end."""
@@ -102,13 +110,11 @@ class Plan:
         names = self.mode in ("text", "json") and mode != "tcp" and (wanted is not None or not self.silent)
         if not names and self.mode != "follow" and self._args["--extract"] is None:
             return None
-        from pcaptools.engines.contents import Seek
-
         if not names:
             return Seek(policy=policy)
         if wanted is not None or mode == "names":
             return Seek(http=wanted, tls=True, dns=True, policy=policy)
-        return Seek(tls=True, dns=True, policy=policy, reach=1)  # all sessions pay for it: the first bytes only
+        return Seek(tls=True, dns=True, policy=policy, reach=HEAD)  # all sessions pay for it: the first bytes only
 
     def tracker(self, seed: int) -> Tracker:
         """The session table."""
@@ -123,10 +129,11 @@ class Plan:
             linger_ns=(LINGER_PIPE if self.seek and self.seek.http else 0, LINGER_PIPE, LINGER)[self.source],
             keep=(self.mode == "text" and not (self.silent and not self.seek)) or bool(self.drawn),
             rows=self.seek is not None or self.mode == "live",
+            heads=self.heads,
             checksum=self._args["--checksum"],
             seed=seed,
         )
-        if self.selects and not (self.seek and self.seek.http) and not self.numbers and self._args["--extract"] is None:
+        if self.chooses:
             tracker.choose(**self.triggers.chosen())
         return tracker
 

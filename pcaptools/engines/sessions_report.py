@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pcaptools.engines.contents import Contents
+    from pcaptools.engines.hellos import ClientHello, ServerHello
     from pcaptools.engines.http import Exchange
+
+    Carried = Callable[[], Contents | None]
+    """Gives what a session carried."""
 
 ALIKE = 10
 """Sessions that are shown of those that look the same, unless told otherwise."""
@@ -30,31 +34,44 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0
 class Alike:
     """Counts sessions that went wrong in the same way with the same server, or from the same client.
 
-    most: of each kind that are shown; 0: all.
+    most: of each kind that are shown; 0: all. tracker: that counts the others itself, None: it must not.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, tracker: Tracker | None = None) -> None:
         self.most = most
-        self.hidden = 0
+        self._tracker = tracker
+        self._hidden = 0
+        self._hushed: dict[int, tuple[str, str]] = {}
         self._seen: dict[tuple[str, str], int] = {}
+
+    @property
+    def hidden(self) -> int:
+        """How many were not shown."""
+        return self._hidden + (sum(self._tracker.hushed()) if self._tracker else 0)
 
     def shows(self, session: Session, reasons: Sequence[Reason]) -> bool:
         """Whether there were not too many of these yet."""
         if not self.most or not reasons:
             return True
         kind = ", ".join(dict.fromkeys(reason.kind for reason in reasons))
-        for who in (f"with {session.server_text}", f"from {session.client_text.rpartition(':')[0]}"):
+        whos = f"with {session.server_text}", f"from {session.client_text.rpartition(':')[0]}"
+        for by_client, who in enumerate(whos):
             count = self._seen.get((who, kind), 0) + 1
             if count == 1 and len(self._seen) >= MOST_KINDS:
                 continue
             self._seen[who, kind] = count
             if count > self.most:
-                self.hidden += 1
+                self._hidden += 1
+                if self._tracker and not (by_client and (whos[0], kind) in self._seen):  # it counts there, too
+                    self._hushed[self._tracker.hush(session.slot, bool(by_client))] = who, kind
                 return False
         return True
 
     def lines(self) -> Iterator[str]:
         """How many more there were of each kind."""
+        for number, count in enumerate(self._tracker.hushed() if self._tracker else ()):
+            if count:
+                self._seen[self._hushed[number]] += count
         for (who, kind), count in sorted(self._seen.items(), key=lambda item: -item[1]):
             if count > self.most > 0:
                 more = count - self.most
@@ -71,20 +88,31 @@ def names_of(contents: Contents | None) -> list[str]:
     """What the head line says of contents: names of servers, protocols, names that were asked for."""
     if contents is None:
         return []
-    from pcaptools.engines.hellos import version_name
-
     words = []
-    client, server = contents.hellos
-    if client or server:
-        version = server.version if server else max((v for v in client.versions if v <= 0x0304), default=0)
-        protocols = server.alpn if server else client.alpn[:MOST_PROTOCOLS]
-        name = client.server_name if client and client.server_name else ""
-        words.append(" ".join(filter(None, [version_name(version) if version else "TLS", name, ",".join(protocols)])))
+    client, server = hellos_of(contents)
+    if server:
+        words.append(_tls_words(server.version, client, server.alpn))
+    elif client:
+        version = max((v for v in client.versions if v <= 0x0304), default=0)
+        words.append(_tls_words(version, client, client.alpn[:MOST_PROTOCOLS]))
     asked = list(dict.fromkeys(question.name for question in contents.questions))
     if asked:
         more = f" and {len(asked) - MOST_NAMES} more" if len(asked) > MOST_NAMES else ""
         words.append("DNS " + " ".join(asked[:MOST_NAMES]) + more)
     return [visible(word) for word in words]
+
+
+def _tls_words(version: int, client: ClientHello | None, protocols: Sequence[str]) -> str:
+    from pcaptools.engines.hellos import version_name
+
+    name = client.server_name if client and client.server_name else ""
+    return " ".join(filter(None, [version_name(version) if version else "TLS", name, ",".join(protocols)]))
+
+
+def hellos_of(contents: Contents) -> tuple[ClientHello | None, ServerHello | None]:
+    """Those of a client and of a server, whichever end said them: who is the client may be a wrong guess."""
+    client = next((one for one in contents.hellos if hasattr(one, "versions")), None)
+    return client, next((one for one in contents.hellos if hasattr(one, "version")), None)
 
 
 def http_lines(exchanges: Sequence[Exchange], milliseconds: Callable[[int], str]) -> Iterator[tuple[int, str]]:
@@ -123,20 +151,28 @@ class Text:
         return self._alike.hidden
 
     def session(
-        self, session: Session, rows: Callable[[], Sequence[Segment]], contents: Contents | None, asked: bool = False
+        self, session: Session, rows: Callable[[], Sequence[Segment]], contents: Carried, asked: bool = False
     ) -> None:  # fmt: skip
-        """Show a session, if it is one to be shown. rows: gives its segments. asked: it is."""
+        """Show a session, if it is one to be shown. rows: gives its segments, contents: what it carried. asked: it
+        is."""
         reasons = self._layout.triggers.reasons(session)
-        exchanges = contents.exchanges if contents else []
-        if not reasons and not exchanges and not self._everything and not asked:
-            return
+        if not reasons and not self._everything and not asked:
+            found = contents()
+            if not found or not found.exchanges:
+                return
         if not asked and not self._alike.shows(session, reasons):
             return
+        self._show(session, reasons, rows(), contents(), asked)
+
+    def _show(
+        self, session: Session, reasons: list[Reason], rows: Sequence[Segment], contents: Contents | None, asked: bool
+    ) -> None:  # fmt: skip
+        exchanges = contents.exchanges if contents else []
         self.shown += not asked
-        for line in self._layout.head(session, names_of(contents)):
+        for line in self._layout.head(session, names_of(contents), reasons):
             self._out(line)
         messages = list(http_lines(exchanges, lambda ns: f"{ns / 1e6:.3f} ms"))
-        for line in self._layout.body(session, rows(), messages):
+        for line in self._layout.body(session, rows, messages):
             self._out(line)
         if contents and contents.exchanges_dropped:
             self._out(self._layout.paint(f"and {contents.exchanges_dropped} more HTTP exchanges", CYAN))

@@ -20,7 +20,7 @@ from pcaptools.core.times import Clock, seconds
 from pcaptools.engines import sessions
 from pcaptools.engines.sessions import BIT, FIN, RST, STATES, SYN, Segment, Session
 from pcaptools.engines.tcp_options import options_text
-from pcaptools.engines.triggers import Triggers, is_milestone
+from pcaptools.engines.triggers import Reason, Triggers, is_milestone
 
 LINES = 40
 """Segments of a session that are shown at most, unless told otherwise."""
@@ -108,9 +108,9 @@ class Layout:
         """Text in a colour, where there are any."""
         return f"\033[{colour}m{text}\033[0m" if self.colour and colour and text else text
 
-    def head(self, session: Session, names: Sequence[str] = ()) -> Iterator[str]:
+    def head(self, session: Session, names: Sequence[str], why: Sequence[Reason]) -> Iterator[str]:
         """The lines that say which session this is and why it is shown. names: what else is known of it."""
-        reasons = [reason.words for reason in self.triggers.reasons(session)]
+        reasons = [reason.words for reason in why]
         took = seconds(session.duration, self.clock.digits)
         still = ["open"] if session.close_reason == "open" else []
         if self.narrow:

@@ -141,7 +141,7 @@ typedef struct {
     uint32_t top;        /* behind the highest byte of payload seen */
     uint8_t is, has, offers;
     int8_t scale, offered_scale;
-    uint8_t last;        /* 1: its last segment was a keep-alive, 2: a zero window probe */
+    uint8_t last;        /* PT_LAST_... of analysis.h */
     uint8_t ttl_min, ttl_max;
 
     int64_t next_time, ack_time; /* of the segment that reached `next`, and of the last one */
@@ -186,7 +186,7 @@ typedef struct {
     int8_t ended_by;         /* way, -1: nobody */
     uint8_t rst_kind, rst_by;
     uint8_t settled;         /* established, both ends known: pt_is_ordinary() may be asked */
-    uint8_t unused;
+    uint8_t heads;           /* 1 << way: the first payload of that end is kept */
     uint32_t (*count)[PT_ANALYSIS_BITS]; /* count[way][bit]; NULL: all are 0 */
 
     pt_end end[2];
@@ -202,6 +202,8 @@ typedef struct {
     uint32_t notes, note_room, notes_dropped;
     uint32_t rows, rows_dropped;
     struct pt_page *oldest, *newest; /* rows kept */
+    struct pt_head *head, *head_end; /* payload kept */
+    uint32_t head_size, head_want[2]; /* bytes kept; bytes of each stream that are wanted */
 } pt_session;
 
 /* A segment as it was parsed, and what is found out about it. */

@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 
 #include "session_figures.h"
+#include "session_heads.h"
+#include "session_hush.h"
 
 enum { PT_SESSION_CHUNK = 4096, PT_HUGE_PAGE = 1 << 21 };
 
@@ -59,8 +61,12 @@ typedef struct {
     int64_t latest;
     uint64_t packet;
     uint64_t tcp, fragments, not_tcp, malformed, truncated, bad_checksum, filtered;
-    uint8_t keep, rows, checksum, payload_rows, chooses, began;
+    uint8_t keep, rows, heads, checksum, payload_rows, chooses, began;
+    uint64_t heads_held;       /* bytes of payload kept */
+    const uint8_t *bytes;      /* of the batch */
     pt_choice choice;
+    pt_hush *hush;             /* PT_HUSHED of them, by their hash; NULL: nothing is hushed */
+    uint32_t hushed;           /* how many are in use */
     pt_totals totals;
     pt_segment *row;
     uint32_t row_count, row_room;
@@ -255,6 +261,7 @@ static inline void pt_free_session(pt_tracker *t, uint32_t slot)
     free(s->note);
     free(s->count);
     pt_drop_rows(t, s);
+    pt_drop_heads(s, &t->heads_held);
     s->queue = PT_FREE;
     s->following = t->free;
     t->free = slot;
@@ -303,6 +310,44 @@ static inline void pt_add_to_totals(pt_totals *a, const pt_session *s)
     }
 }
 
+/* All that the words for a choice depend on. */
+static inline uint64_t pt_kind_of(const pt_tracker *t, const pt_session *s)
+{
+    const pt_choice *c = &t->choice;
+    const uint32_t *to = s->count ? s->count[0] : NULL, *fro = s->count ? s->count[1] : NULL;
+    const uint32_t again = to ? to[PT_RETRANSMISSION] + fro[PT_RETRANSMISSION] : 0;
+    const uint32_t syns = to ? to[PT_SYN_RETRANSMISSION] + fro[PT_SYN_RETRANSMISSION] : 0;
+    const uint64_t flags[] = {
+        !s->end[s->client].packets, !s->end[!s->client].packets, s->rst_kind && s->rst_by != s->client,
+        syns > 0, again > 0, again > syns, c->retransmit && s->gap_max >= c->retransmit,
+        c->handshake && s->handshake >= c->handshake, c->rtt && pt_rtt_reaches(s, c->rtt),
+        c->delay && s->delta_max > c->delay, c->connect && pt_since(s->last, s->first) > c->connect,
+    };
+    uint64_t kind = (uint64_t)s->start | (uint64_t)s->reason << 2 | (uint64_t)s->rst_kind << 5;
+    for (uint32_t k = 0; k < sizeof flags / sizeof *flags; k++) kind |= flags[k] << (8 + k);
+    return kind | (s->bits & c->bits) << 20;
+}
+
+/* Hush those that end like this session from now on. Returns a number, from 1; 0: too many kinds, or no memory. */
+static inline uint32_t pt_hush_like(pt_tracker *t, const pt_session *s, int by_client)
+{
+    pt_hush_key key;
+    pt_hush *found;
+    if (!t->hush && !(t->hush = calloc(PT_HUSHED, sizeof *t->hush))) return 0;
+    pt_make_hush_key(&s->key, by_client ? s->client : !s->client, by_client, pt_kind_of(t, s), &key);
+    found = pt_find_hush(t->hush, &key, t->seed);
+    if (found->number) return found->number;
+    if (t->hushed == PT_HUSHED / 2) return 0;
+    found->key = key;
+    return found->number = ++t->hushed;
+}
+
+/* Whether a session that ended is only counted; it is counted. */
+static inline int pt_is_hushed_session(pt_tracker *t, const pt_session *s)
+{
+    return t->hush && pt_is_hushed(t->hush, &s->key, s->client, pt_kind_of(t, s), t->seed);
+}
+
 /* A session leaves the table: it is handed out, or only counted. */
 static inline void pt_end_session(pt_tracker *t, uint32_t slot, int reason)
 {
@@ -319,6 +364,10 @@ static inline void pt_end_session(pt_tracker *t, uint32_t slot, int reason)
     }
     t->totals.chosen++;
     t->totals.rows_dropped += s->rows_dropped;
+    if (pt_is_hushed_session(t, s)) {
+        pt_free_session(t, slot);
+        return;
+    }
     s->queue = PT_ENDED;
     pt_append(t, &t->ended, slot);
     if (t->unhanded == PT_NONE) t->unhanded = slot;
@@ -327,13 +376,14 @@ static inline void pt_end_session(pt_tracker *t, uint32_t slot, int reason)
 /* The next session to hand out; PT_NONE: there is none. */
 static inline uint32_t pt_hand_out(pt_tracker *t)
 {
-    const uint32_t slot = t->unhanded;
-    pt_session *s;
-    if (slot == PT_NONE) return PT_NONE;
-    s = pt_session_at(t, slot);
-    s->handed = 1;
-    t->unhanded = s->following;
-    return slot;
+    while (t->unhanded != PT_NONE) {
+        const uint32_t slot = t->unhanded;
+        pt_session *s = pt_session_at(t, slot);
+        s->handed = 1;
+        t->unhanded = s->following;
+        if (!pt_is_hushed_session(t, s)) return slot; /* it was not when it ended */
+    }
+    return PT_NONE;
 }
 
 /* Free the sessions that were handed out. */
@@ -451,6 +501,7 @@ static inline uint32_t pt_open_session(pt_tracker *t, const pt_arrival *g)
     s->sender = g->way;
     s->client = (uint8_t)pt_client_of(&g->key, g->way, &head, 0);
     s->guessed = !(g->flags & PT_FLAG_SYN);
+    if (t->heads) pt_begin_heads(s);
     if (g->flags & PT_FLAG_SYN) s->start = g->flags & PT_FLAG_ACK ? PT_BEGAN_SYN_ACK : PT_BEGAN_SYN;
     pt_begin_end(&s->end[0]);
     pt_begin_end(&s->end[1]);
@@ -482,6 +533,7 @@ static inline void pt_tracker_free(pt_tracker *t)
     free(t->slot);
     free(t->row);
     free(t->cut);
+    free(t->hush);
 }
 
 #endif

@@ -404,7 +404,11 @@ static inline int pt_take_segment(pt_tracker *t, uint32_t slot, pt_arrival *g)
     s->last_packet = g->packet;
     t->tcp++;
     /* Nobody will want the rows of a session that ended well: room for those that did not. */
-    if (PT_UNLIKELY(s->queue != queue) && s->queue == PT_CLOSED_QUEUE && !pt_is_chosen(t, s)) pt_drop_rows(t, s);
+    if (PT_UNLIKELY(s->queue != queue) && s->queue == PT_CLOSED_QUEUE && !pt_is_chosen(t, s)) {
+        pt_drop_rows(t, s);
+        if (t->chooses) pt_drop_heads(s, &t->heads_held);
+    }
+    if (s->heads >> g->way & 1 && g->length && pt_keep_head(s, g, t->bytes + g->at, &t->heads_held)) return -1;
     return t->rows | t->keep ? pt_make_row(t, s, slot, g, delta) : 0;
 }
 
@@ -471,6 +475,7 @@ static inline int pt_track(pt_tracker *t, pt_batch *b)
     pt_arrival g[PT_GROUP];
     uint8_t kind[PT_GROUP];
     t->row_count = 0;
+    t->bytes = b->bytes;
     pt_forget_handed(t);
     for (uint32_t k = 0; k < b->n; k += PT_GROUP) {
         const uint32_t n = b->n - k < PT_GROUP ? b->n - k : PT_GROUP;
