@@ -109,6 +109,8 @@ class Job:
     def address(self, data: bytes) -> bytes:
         """The new form of an IP address that stands outside of packets."""
     counts: dict[str, Any]
+    dropped: tuple[int, int]
+    """Packets dropped so far: as not editable, and fuzzed away."""
     leaked_addresses: tuple[int, int]
     """Addresses that were looked for in payloads, and those that found no room."""
     addresses: tuple[list[bytes], list[bytes]] | None

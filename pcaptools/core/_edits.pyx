@@ -569,6 +569,10 @@ cdef class Job:
         return (<const char *>a)[:len(data)]
 
     @property
+    def dropped(self):
+        return self.c.soft_dropped, self.c.fuzz_dropped
+
+    @property
     def counts(self):
         return {"edited": self.c.e.edited, "cut": self.c.e.cut, "malformed": self.c.e.malformed,
                 "no_ethernet": self.c.e.no_ethernet, "matched": (self.c.e.matched[0], self.c.e.matched[1]),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections import namedtuple
+from collections.abc import Iterator
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
@@ -24,6 +25,7 @@ TCP_HEADER, UDP_HEADER = 20, 8
 HOPS = 64
 
 _END, _NOP, _MSS, _WSCALE, _SACK_OK, _SACK, _TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
+BAD_OPTION = -1
 _TIMESTAMPS_ONLY = b"\1\1\x08\x0a"
 
 _TCP_FIELDS = struct.Struct("!HHIIBBHHH")
@@ -150,6 +152,12 @@ def _read_options(segment: Segment, options: bytes) -> None:
     if len(options) == 12 and options.startswith(_TIMESTAMPS_ONLY):
         segment.stamps = struct.unpack_from("!II", options, 4)
         return
+    for kind, value in tcp_options(options):
+        _read_option(segment, kind, value)
+
+
+def tcp_options(options: bytes) -> Iterator[tuple[int, bytes]]:
+    """The kind and value of each TCP option, as far as they can be read; what cannot ends them with kind BAD_OPTION."""
     at = 0
     while at < len(options) and options[at] != _END:
         if options[at] == _NOP:
@@ -157,8 +165,9 @@ def _read_options(segment: Segment, options: bytes) -> None:
             continue
         size = options[at + 1] if at + 1 < len(options) else 0
         if size < 2 or at + size > len(options):
+            yield BAD_OPTION, b""
             return
-        _read_option(segment, options[at], options[at + 2 : at + size])
+        yield options[at], options[at + 2 : at + size]
         at += size
 
 

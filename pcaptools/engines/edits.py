@@ -397,8 +397,7 @@ class Sweep(Transform):
         self._booked = (0, 0)
 
     def feed(self, batch: Batch) -> Iterable[Batch]:
-        counts = self._edits.counts
-        now = counts["soft_dropped"], counts["fuzz_dropped"]
+        now = self._edits.dropped
         if now != self._booked:
             self._account.drop("not editable", now[0] - self._booked[0])
             self._account.drop("fuzzed away", now[1] - self._booked[1])

@@ -7,10 +7,11 @@ Times are s since the session's first segment, sequence numbers count from the i
 
 from __future__ import annotations
 
+import struct
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Sequence
 
-from pcaptools.core.wire import Seq
+from pcaptools.core.wire import Seq, tcp_options
 from pcaptools.engines.sessions import ACK, BIT, FIN, RETRANSMITTED, RST, SYN, Segment
 
 KINDS = ("data", "retransmission", "out of order", "keep-alive or probe")
@@ -82,21 +83,9 @@ def _acknowledged(graph: Graph, row: Segment, time: float, top: int, base: int) 
 
 def sack_blocks(options: bytes) -> Iterator[tuple[int, int]]:
     """The edges of the SACK blocks in TCP options."""
-    at = 0
-    while at + 1 < len(options) and options[at]:
-        if options[at] == 1:
-            at += 1
-            continue
-        size = options[at + 1]
-        if size < 2 or at + size > len(options):
-            return
-        if options[at] == _SACK:
-            for edge in range(at + 2, at + size - 7, 8):
-                yield (
-                    int.from_bytes(options[edge : edge + 4], "big"),
-                    int.from_bytes(options[edge + 4 : edge + 8], "big"),
-                )
-        at += size
+    for kind, value in tcp_options(options):
+        if kind == _SACK:
+            yield from struct.iter_unpack("!II", value[: len(value) & ~7])
 
 
 def shown(found: Iterable[Graph]) -> list[Graph]:

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import struct
 
+from pcaptools.core.wire import BAD_OPTION, tcp_options
+
 _NAMES = {19: "md5", 27: "quick-start", 28: "user-timeout", 29: "tcp-ao", 30: "mptcp", 34: "fast-open", 172: "accecn0",
           174: "accecn1", 254: "experiment"}  # fmt: skip
 
 
 def options_text(options: bytes) -> str:
     """`mss=1460, sackOK, timestamp 258997482 0, wscale=7`; what cannot be read ends it with `bad`."""
-    words: list[str] = []
-    at = 0
-    while at < len(options) and options[at]:
-        kind = options[at]
-        if kind == 1:
-            at += 1
-            continue
-        size = options[at + 1] if at + 1 < len(options) else 0
-        if size < 2 or at + size > len(options):
-            return ", ".join([*words, "bad"])
-        words.append(_word(kind, options[at + 2 : at + size]))
-        at += size
-    return ", ".join(words)
+    return ", ".join("bad" if kind == BAD_OPTION else _word(kind, value) for kind, value in tcp_options(options))
 
 
 def _word(kind: int, value: bytes) -> str:

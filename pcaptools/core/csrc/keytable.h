@@ -82,21 +82,21 @@ static inline uint32_t pt_find(const pt_keytable *t, const void *key)
     return pt_find_hashed(t, key, pt_key_hash(key, t->key, t->seed));
 }
 
-/* Twice as many slots. */
-static inline int pt_more_slots(pt_keytable *t)
+/* Twice as many slots. 0: done, -1: no memory. */
+static inline int pt_more_slots(pt_slot **of, uint32_t *count)
 {
-    uint32_t slots = t->slots ? t->slots * 2 : 1024;
-    pt_slot *slot;
-    if (!slots || !(slot = calloc(slots, sizeof *slot))) return -1;
-    for (uint32_t k = 0; k < t->slots; k++) {
-        uint32_t at = t->slot[k].hash & (slots - 1);
-        if (!t->slot[k].row) continue;
+    const uint32_t slots = *count ? *count * 2 : 1024;
+    pt_slot *slot = slots ? calloc(slots, sizeof *slot) : NULL;
+    if (!slot) return -1;
+    for (uint32_t k = 0; k < *count; k++) {
+        uint32_t at = (*of)[k].hash & (slots - 1);
+        if (!(*of)[k].row) continue;
         while (slot[at].row) at = (at + 1) & (slots - 1);
-        slot[at] = t->slot[k];
+        slot[at] = (*of)[k];
     }
-    free(t->slot);
-    t->slot = slot;
-    t->slots = slots;
+    free(*of);
+    *of = slot;
+    *count = slots;
     return 0;
 }
 
@@ -130,7 +130,7 @@ static inline int pt_enter(pt_keytable *t, uint32_t row)
     const void *key = pt_row(t, row);
     uint32_t hash = pt_key_hash(key, t->key, t->seed);
     pt_slot *slot;
-    if (t->used + 1 > t->slots / 2 && pt_more_slots(t)) return -1;
+    if (t->used + 1 > t->slots / 2 && pt_more_slots(&t->slot, &t->slots)) return -1;
     slot = pt_find_slot(t, key, hash);
     t->used += !slot->row;
     slot->hash = hash;

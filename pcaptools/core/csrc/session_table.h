@@ -91,27 +91,10 @@ static inline uint32_t pt_find_session(const pt_tracker *t, const pt_flow_key *k
     return PT_NONE;
 }
 
-static inline int pt_more_session_slots(pt_tracker *t)
-{
-    const uint32_t slots = t->slots ? t->slots * 2 : 1024;
-    pt_slot *slot = slots ? calloc(slots, sizeof *slot) : NULL;
-    if (!slot) return -1;
-    for (uint32_t k = 0; k < t->slots; k++) {
-        uint32_t at = t->slot[k].hash & (slots - 1);
-        if (!t->slot[k].row) continue;
-        while (slot[at].row) at = (at + 1) & (slots - 1);
-        slot[at] = t->slot[k];
-    }
-    free(t->slot);
-    t->slot = slot;
-    t->slots = slots;
-    return 0;
-}
-
 static inline int pt_enter_session(pt_tracker *t, uint32_t slot, uint32_t hash)
 {
     uint32_t at;
-    if (t->used + 1 > t->slots / 2 && pt_more_session_slots(t)) return -1;
+    if (t->used + 1 > t->slots / 2 && pt_more_slots(&t->slot, &t->slots)) return -1;
     at = hash & (t->slots - 1);
     while (t->slot[at].row) at = (at + 1) & (t->slots - 1);
     t->slot[at].hash = hash;
